@@ -1,0 +1,1 @@
+"""The internal language: the OpenAI chat-completions shape, whitelisted fields only."""

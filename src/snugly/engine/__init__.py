@@ -1,0 +1,1 @@
+"""How a plan runs: existing engines behind one seam, each a supervised process."""

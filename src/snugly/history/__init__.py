@@ -1,0 +1,1 @@
+"""What happened: conversations and measurements in one SQLite file."""

@@ -1,0 +1,1 @@
+"""What this box has: thin readers, pure parsers, and where each fact came from."""

@@ -1,0 +1,199 @@
+"""The nouns of a machine. Every fact carries where it came from."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Origin(StrEnum):
+    """Where a fact came from."""
+
+    PROBED = "probed"  # read from the operating system or a vendor tool
+    MEASURED = "measured"  # timed on this machine
+    ASSUMED = "assumed"  # a stated default, because nothing better could be had
+    UNKNOWN = "unknown"  # could not be had; `how` says why
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(Generic[T]):
+    """A value, where it came from, and by what means.
+
+    `value` is None exactly when `origin` is UNKNOWN; then `how` gives the reason
+    ("nvidia-smi is not installed").
+    """
+
+    value: T | None
+    origin: Origin
+    how: str
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.origin is Origin.UNKNOWN):
+            raise ValueError(f"a fact has a value exactly when it is known: {self!r}")
+
+    def or_else(self, default: T) -> T:
+        """Return the value, or `default` when it is unknown."""
+        return default if self.value is None else self.value
+
+
+def probed(value: T, how: str) -> Fact[T]:
+    """Read from the operating system or a vendor tool named in `how`."""
+    return Fact(value, Origin.PROBED, how)
+
+
+def measured(value: T, how: str) -> Fact[T]:
+    """Timed on this machine by the method named in `how`."""
+    return Fact(value, Origin.MEASURED, how)
+
+
+def assumed(value: T, why: str) -> Fact[T]:
+    """Take a stated default for the reason in `why`."""
+    return Fact(value, Origin.ASSUMED, why)
+
+
+def unknown(why: str) -> Fact[T]:
+    """Could not be had, for the reason in `why`."""
+    return Fact(None, Origin.UNKNOWN, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """The processor: counts are cores and threads of this machine, caches are bytes."""
+
+    model: Fact[str]
+    architecture: Fact[str]  # "x86_64" or "arm64", whatever the system calls it
+    sockets: Fact[int]
+    physical_cores: Fact[int]
+    logical_cores: Fact[int]
+    performance_cores: Fact[int]
+    efficiency_cores: Fact[int]
+    usable_cores: Fact[float]  # what affinity and cgroup quota leave us; may be fractional
+    instructions: Fact[tuple[str, ...]]  # of those that matter, names as in `cpu.INSTRUCTIONS`
+    l1d_bytes: Fact[int]
+    l2_bytes: Fact[int]
+    l3_bytes: Fact[int]
+    load: Fact[float]  # busy cores right now, 0.0 .. logical_cores
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """RAM in bytes. `total` and `available` respect the cgroup we live in."""
+
+    total_bytes: Fact[int]
+    available_bytes: Fact[int]
+    swap_total_bytes: Fact[int]
+    swap_free_bytes: Fact[int]
+    cgroup_limit_bytes: Fact[int]  # unknown, with the reason, when there is no limit
+
+
+class GpuKind(StrEnum):
+    """Whether a GPU has its own memory."""
+
+    DISCRETE = "discrete"
+    INTEGRATED = "integrated"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU, or one MIG instance of it. Bytes are what it may allocate."""
+
+    vendor: str  # "nvidia", "amd", "intel", "apple"
+    index: int  # the vendor's own index
+    name: Fact[str]
+    kind: Fact[GpuKind]
+    total_bytes: Fact[int]
+    free_bytes: Fact[int]
+    unified: Fact[bool]  # shares its memory with the CPU
+    driver: Fact[str]
+    compute_capability: Fact[str]  # NVIDIA: "8.9"
+    utilization: Fact[float]  # 0.0 .. 1.0
+    mig: str = ""  # profile of a MIG instance, such as "1g.10gb"; empty for a whole GPU
+
+
+@dataclass(frozen=True, slots=True)
+class Npu:
+    """A neural processing unit."""
+
+    vendor: str
+    name: Fact[str]
+    driver: Fact[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The disk under the model store."""
+
+    path: str
+    free_bytes: Fact[int]
+    total_bytes: Fact[int]
+    spins: Fact[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The operating system and what it runs in."""
+
+    system: Fact[str]  # "Linux", "Darwin", "Windows"
+    release: Fact[str]
+    wsl: Fact[str]  # "wsl1" or "wsl2"; unknown, with the reason, when not in WSL
+    container: Fact[str]  # "docker", "podman", "kubernetes", "lxc", ...
+    notebook: Fact[str]  # "colab", "kaggle", "jupyter"
+    board: Fact[str]  # "Raspberry Pi 5 Model B", "NVIDIA Jetson Orin Nano", a laptop's name
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What `--measure` found. Rates are per second; bandwidth is by thread count."""
+
+    bandwidth_bytes_per_s: tuple[tuple[int, Fact[float]], ...]  # (threads, rate), ascending
+    f32_flops: Fact[float]
+    int8_ops: Fact[float]
+    disk_read_bytes_per_s: Fact[float]
+    taken_at: str  # ISO 8601, UTC
+    load_then: float  # busy cores when it was taken
+    seconds: float  # how long measuring took
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Memory that a plan may fill: one per place where bytes can live."""
+
+    name: str  # "RAM", "GPU 0", "unified"
+    total_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything known about one box."""
+
+    cpu: Cpu
+    memory: Memory
+    gpus: tuple[Gpu, ...]
+    npus: tuple[Npu, ...]
+    disk: Disk
+    platform: Platform
+    missing: tuple[Fact[str], ...]  # tools that could not be asked, each with its reason
+    rates: Rates | None = None
+
+    @property
+    def ram(self) -> Pool:
+        """Main memory as a pool; unknown amounts count as nothing free."""
+        return Pool(
+            "RAM", self.memory.total_bytes.or_else(0), self.memory.available_bytes.or_else(0)
+        )
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """RAM first, then each GPU that has memory of its own, by vendor and index."""
+        own = (
+            Pool(
+                f"GPU {gpu.index}" + (f" {gpu.mig}" if gpu.mig else ""),
+                gpu.total_bytes.or_else(0),
+                gpu.free_bytes.or_else(0),
+            )
+            for gpu in self.gpus
+            if not gpu.unified.or_else(False)
+        )
+        return (self.ram, *own)

@@ -1,0 +1,1 @@
+"""What a model is (headers), and how it gets here (references, sources, the store)."""

@@ -1,0 +1,110 @@
+"""The nouns of a model, as read from a GGUF header."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor. `shape` is in GGUF order: the row length comes first."""
+
+    name: str
+    shape: tuple[int, ...]
+    ggml_type: str  # "Q4_K", "F16", ... as in gguf.GGMLQuantizationType
+    offset: int  # from the start of the data section
+    n_bytes: int
+
+    @property
+    def n_elements(self) -> int:
+        """Number of weights."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+
+class AttentionKind(StrEnum):
+    """How one layer remembers the past."""
+
+    FULL = "full"  # multi-head, grouped or multi-query: every position is kept
+    SLIDING = "sliding"  # only the last `window` positions are kept
+    LATENT = "latent"  # DeepSeek's compressed cache
+    RECURRENT = "recurrent"  # a state of fixed size
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One layer's attention: KV heads, length of a key and of a value per head."""
+
+    kind: AttentionKind
+    kv_heads: int
+    key_length: int
+    value_length: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """A GGUF file's header, checked against the file's size.
+
+    `metadata` maps keys to Python values; arrays of more than 64 elements are
+    kept as their length only, in `lengths`.
+    """
+
+    path: str
+    version: int
+    file_bytes: int
+    data_offset: int
+    metadata: dict[str, Any]
+    lengths: dict[str, int]
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What planning needs to know of one GGUF. Lengths are counts of elements."""
+
+    path: str
+    name: str
+    architecture: str
+    file_bytes: int
+    n_params: int
+    weight_bytes: int  # sum over tensors
+    file_type: str  # "Q4_K_M", "Q4_1", ... or "unknown"
+    tensors: tuple[Tensor, ...]
+    layers: tuple[Attention, ...]
+    context_train: int
+    embedding_length: int
+    feed_forward_length: int
+    n_heads: int
+    vocab_size: int
+    tied_embeddings: bool
+    chat_template: str
+    licence: str
+    special_tokens: dict[str, str]
+    is_causal: bool  # False for encoders (BERT) and other models that cannot chat
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a stored file came from; kept as JSON beside it."""
+
+    source: str  # "hub", "pypi", "local", "ollama", "lmstudio", "gpt4all", "jan", "hf-cache"
+    origin: str  # repository, package or path
+    revision: str  # commit, version or ""
+    sha256: str
+    n_bytes: int
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One model that can be run now. `parts` are all files of a split model, in order."""
+
+    ref: str  # "publisher/model/file", what `snugly models` prints and `-m` accepts
+    path: str
+    parts: tuple[str, ...]
+    provenance: Provenance
+    adopted: bool  # the file belongs to another program and is never deleted by us

