@@ -1,0 +1,53 @@
+"""The verbs. Each lives in a module of its own that is imported when it is called."""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from snugly import __version__
+from snugly.cli.render import render_error
+from snugly.errors import SnuglyError
+
+app = App(
+    name="snugly",
+    help="Large language models that fit and run well on the machine you already own.",
+    version=f"snugly {__version__}",
+    version_flags=["--version", "-V"],
+)
+
+# name -> (module:function, one line of help). Help is repeated here because reading
+# it from the function would import the module, and `snugly --help` must stay quick.
+VERBS = {
+    "run": ("snugly.cli.run:run", "Answer one prompt, then leave."),
+    "chat": ("snugly.cli.chat:chat", "Talk to a model; conversations are kept."),
+    "machine": ("snugly.cli.machine:machine", "Show what this machine has, and how we know."),
+    "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
+    "models": ("snugly.cli.models:models", "List the models that can be run now."),
+    "show": ("snugly.cli.show:show", "Show what is inside a model file."),
+    "rm": ("snugly.cli.models:rm", "Remove a model from the store."),
+    "adopt": ("snugly.cli.adopt:adopt", "Use files that other programs already downloaded."),
+}
+
+for _name, (_target, _help) in VERBS.items():
+    app.command(_target, name=_name, help=_help)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code (see `snugly.errors`)."""
+    try:
+        app(argv, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return 2  # cyclopts has printed what is wrong
+    except SnuglyError as error:
+        render_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # `snugly models | head`: the reader has what it wanted. Nothing may be
+        # written at exit, or Python prints a traceback.
+        sys.stderr.close()
+        return 0
+    return 0
