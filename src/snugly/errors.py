@@ -7,7 +7,8 @@
     ├── BadModelFile       5  a model file that cannot be read, naming file and field
     ├── EngineError        6  the engine would not start, crashed, hung or refused
     ├── DownloadError      7  network, hash, disk space while fetching
-    └── PromptTooLong      8  the prompt does not fit the context, with both counts
+    ├── PromptTooLong      8  the prompt does not fit the context, with both counts
+    └── HistoryError       9  the history file is damaged, full, busy or of a newer Snugly
 
 Exit code 1 is a bug in Snugly, 130 an interruption by the person (Ctrl-C).
 The CLI and the HTTP edge render errors; nobody else prints.
@@ -69,3 +70,9 @@ class PromptTooLong(SnuglyError):
     """The prompt does not fit the context; names both counts."""
 
     exit_code = 8
+
+
+class HistoryError(SnuglyError):
+    """The history file cannot be used: damaged, full, busy, not ours or of a newer Snugly."""
+
+    exit_code = 9

@@ -1,0 +1,58 @@
+"""The schema, as numbered migrations. A released one is never edited, only followed.
+
+The number in SQLite's `user_version` is how many of them a file has had.
+No STRICT, RETURNING or UPSERT: Python 3.11 still runs on systems with SQLite 3.31.
+"""
+
+# Marks the file as ours ("Snug"), so that no other program's SQLite file is written to.
+APPLICATION_ID = 0x536E7567
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # AUTOINCREMENT: an id that a person noted must never come to mean another thing.
+        """
+        CREATE TABLE conversation (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            title TEXT NOT NULL,
+            model TEXT NOT NULL,
+            system TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            updated_at TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX conversation_by_time ON conversation (updated_at)",
+        """
+        CREATE TABLE message (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            conversation_id INTEGER NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+            role TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+            content TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('complete', 'interrupted')),
+            tokens INTEGER,
+            started_at TEXT NOT NULL,
+            ended_at TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX message_by_conversation ON message (conversation_id, id)",
+        """
+        CREATE TABLE measurement (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            taken_at TEXT NOT NULL,
+            model_ref TEXT NOT NULL,
+            model_path TEXT NOT NULL,
+            quant TEXT NOT NULL,
+            context INTEGER NOT NULL,
+            threads INTEGER NOT NULL,
+            predicted_bytes INTEGER NOT NULL,
+            peak_bytes INTEGER,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            prefill_tps REAL NOT NULL,
+            decode_tps REAL NOT NULL,
+            ttft_ms REAL NOT NULL,
+            engine TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX measurement_by_model ON measurement (model_path, id)",
+    ),
+)
