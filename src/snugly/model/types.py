@@ -49,7 +49,7 @@ class Attention:
 class GgufHeader:
     """A GGUF file's header, checked against the file's size.
 
-    `metadata` maps keys to Python values; arrays of more than 64 elements are
+    `metadata` maps keys to Python values; arrays of more than 4096 elements are
     kept as their length only, in `lengths`.
     """
 
@@ -80,6 +80,7 @@ class ModelSpec:
     feed_forward_length: int
     n_heads: int
     vocab_size: int
+    n_merges: int  # merge rules of a byte-pair tokenizer; 0 for others
     tied_embeddings: bool
     chat_template: str
     licence: str

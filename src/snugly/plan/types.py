@@ -15,18 +15,39 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What a plan must know of the engine that will run it.
+
+    `repacks` are the tensor types that the engine keeps a second, faster copy of.
+    `offloads_to` is "metal" where the engine computes on the GPU, else empty.
+    """
+
+    name: str
+    code_bytes: int  # resident before any model is loaded
+    repacks: frozenset[str] = frozenset()
+    offloads_to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes that a run will hold, by what they are for. They add up to `total_bytes`."""
+    """Peak resident bytes of a run, by what they are for; they add up to `total_bytes`."""
 
     weights_bytes: int  # exact: the tensors of the file
-    kv_bytes: int  # exact for full, grouped and sliding attention
-    compute_bytes: int  # activations and logits
-    overhead_bytes: int  # the engine itself: code, tokenizer, allocator
+    repack_bytes: int  # exact: second copy of the tensors that the engine lays out anew
+    kv_bytes: int  # exact for full, grouped, sliding and latent attention
+    compute_bytes: int  # activations and masks of one micro-batch
+    overhead_bytes: int  # the engine's code, tokenizer and allowance
 
     @property
     def total_bytes(self) -> int:
         """Everything together."""
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.overhead_bytes
+        return (
+            self.weights_bytes
+            + self.repack_bytes
+            + self.kv_bytes
+            + self.compute_bytes
+            + self.overhead_bytes
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +62,10 @@ class Plan:
     batch: int
     ubatch: int
     gpu_layers: int  # 0: CPU only
+    repack: bool
     pool: str  # name of the pool that the bytes come from
     free_bytes: int  # what was free in that pool when the plan was made
+    reserve_bytes: int  # what is left to the rest of the machine
     estimate: Estimate
     why: tuple[str, ...]
 
@@ -54,5 +77,6 @@ class Rejected:
     model_name: str
     needed_bytes: int
     free_bytes: int
+    reserve_bytes: int
     pool: str
     remedy: str
