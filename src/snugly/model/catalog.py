@@ -33,6 +33,7 @@ class Entry:
     file_bytes: int | None = None  # of the default quantization; None where no list states it
     window: int | None = None
     full_every: int = 1
+    temperature: float | None = None  # what the model's card recommends
 
     @property
     def alias(self) -> str:

@@ -6,6 +6,7 @@ from nothing. It is used for what it knows, which file of which commit and its S
 the bytes come through here, for the hub and for the package index alike.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -15,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snugly.errors import DownloadError
+from snugly.errors import DownloadError, UserError
 from snugly.model import sidecar
-from snugly.model.progress import Progress
+from snugly.model.progress import Progress, Silent
 from snugly.model.store import HASH_CHUNK
 from snugly.model.transfer import Patience, Transfer, Want
 from snugly.units import MiB, format_bytes
@@ -40,10 +41,14 @@ def state_of(path: Path) -> Path:
 
 
 @contextmanager
-def only_one(root: Path, path: Path, progress: Progress) -> Iterator[None]:
+def only_one(
+    root: Path, path: Path, progress: Progress | None = None, *, wait: bool = True
+) -> Iterator[None]:
     """Hold the lock of `path` across processes; others wait for their turn.
 
     The system drops the lock when its process dies, so that nothing stale is left.
+
+    Raises: UserError when another process holds it and `wait` is False.
     """
     from filelock import FileLock, Timeout
 
@@ -53,8 +58,12 @@ def only_one(root: Path, path: Path, progress: Progress) -> Iterator[None]:
     lock = FileLock(locks / name)
     try:
         lock.acquire(timeout=0)
-    except Timeout:
-        progress.say(f"Another process is fetching {path.name}: waiting for it.")
+    except Timeout as busy:
+        if not wait:
+            raise UserError(
+                f"{path.name} is being fetched by another process.", "", "Stop that one first."
+            ) from busy
+        (progress or Silent()).say(f"Another process is fetching {path.name}: waiting for it.")
         lock.acquire(poll_interval=0.1)
     try:
         yield
@@ -99,7 +108,7 @@ def fetch(
             _prepare(want, path)
             digest = _receive(want, path, 0, progress, client, patience)
     except OSError as error:
-        raise _disk_trouble(want, path, error) from error
+        raise disk_trouble(want.label, path, error) from error
     if digest != want.sha256:
         discard(path)
         raise DownloadError(
@@ -157,7 +166,7 @@ def _receive(
             os.fsync(file.fileno())
     finally:
         progress.end()
-    return transfer.digest.hexdigest()
+    return str(transfer.digest.hexdigest())
 
 
 def _hash_kept(want: Want, part: Path, resumed: int, progress: Progress) -> "hashlib._Hash":
@@ -175,14 +184,12 @@ def _hash_kept(want: Want, part: Path, resumed: int, progress: Progress) -> "has
     return digest
 
 
-def _disk_trouble(want: Want, path: Path, error: OSError) -> DownloadError:
-    import errno
-
-    kept = part_of(path).stat().st_size if part_of(path).exists() else 0
+def disk_trouble(label: str, path: Path, error: OSError) -> DownloadError:
+    """What the system said while writing beside `path`, in words."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    kept = part_of(path).stat().st_size if part_of(path).exists() else 0
     return DownloadError(
-        f"{'The disk is full' if full else 'The disk refuses'}: {want.label} is not complete.",
-        f"{error.strerror or error} in {path.parent}; {format_bytes(kept)} of "
-        f"{format_bytes(want.n_bytes)} are kept.",
-        "Make room and pull again: it resumes. `snugly rm` drops the part.",
+        f"{'The disk is full' if full else 'The disk refuses'}: {label} is not complete.",
+        f"{error.strerror or error} in {path.parent}; {format_bytes(kept)} of it are kept.",
+        "Make room and pull again: it resumes. `snugly rm` drops what is kept.",
     )

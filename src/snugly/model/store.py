@@ -18,6 +18,7 @@ from snugly.errors import UserError
 from snugly.model import sidecar
 from snugly.model.names import is_runnable, part_names, split_of, unsafe_because
 from snugly.model.types import Installed, Provenance
+from snugly.units import format_bytes
 
 HASH_CHUNK = 4 * 1024**2
 
@@ -29,6 +30,7 @@ class Problem:
     ref: str
     problem: str
     remedy: str
+    partial: bool = False  # a download that would resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,17 @@ class Store:
     def installed(self) -> tuple[Installed, ...]:
         """Everything that can be run now, by name."""
         return self.survey()[0]
+
+    def find(self, text: str, *, whole_name: bool = False) -> Installed:
+        """The installed model that `text` names; a path is used in place (see lookup.py).
+
+        With `whole_name` the beginning of a name is not enough: for what cannot be undone.
+
+        Raises: UnknownModel with near names, UserError when several fit.
+        """
+        from snugly.model import lookup
+
+        return lookup.find(text, self, whole_name=whole_name)
 
     def problems(self) -> tuple[Problem, ...]:
         """What is in the store but cannot be used: dangling, incomplete or unfinished."""
@@ -130,6 +143,27 @@ class Store:
         self.prune((self.root / installed.ref).parent)
         return freed
 
+    def unfinished(self) -> tuple[Problem, ...]:
+        """Downloads that were interrupted and would resume."""
+        return tuple(problem for problem in self.problems() if problem.partial)
+
+    def discard(self, problem: Problem) -> int:
+        """Delete what is left of a download, or a JSON that points to nothing.
+
+        Returns the bytes that became free. Raises: UserError while it is being fetched.
+        """
+        from snugly.model import download
+
+        path = self.root / problem.ref
+        freed = 0
+        if problem.partial:
+            with download.only_one(self.root, path, wait=False):
+                freed = download.discard(path)
+        else:
+            sidecar.beside(path).unlink(missing_ok=True)
+        self.prune(path.parent)
+        return freed
+
     def prune(self, folder: Path) -> None:
         """Remove `folder` and its parents below the root when they are empty."""
         while folder != self.root and self.root in folder.parents:
@@ -184,7 +218,7 @@ class Store:
                 return Problem(
                     ref,
                     f"{path.name} has {size} bytes, not {known.n_bytes}.",
-                    f"`snugly pull {_again(ref, known)}` fetches it again.",
+                    f"`snugly pull {ref}` fetches it again.",
                 )
             total += size
             first = first or known
@@ -231,8 +265,9 @@ class Store:
         ref = f"{folder.parent.name}/{folder.name}/{target}"
         return Problem(
             ref,
-            f"Only {done} bytes of it are here: a download was interrupted.",
-            "Pulling it again resumes, `snugly rm` drops what is here.",
+            f"Only {format_bytes(done)} of it are here: a download was interrupted.",
+            f"Pulling it again resumes, `snugly rm {ref}` drops what is here.",
+            partial=True,
         )
 
 
@@ -263,10 +298,6 @@ def _unrecorded(path: Path) -> Provenance:
     except OSError:
         size = 0
     return Provenance("local", str(path), "", "", size, "")
-
-
-def _again(ref: str, known: Provenance) -> str:
-    return "smollm2" if known.source == "pypi" else ref
 
 
 def sha256_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:

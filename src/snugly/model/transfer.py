@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import httpx2
 
 CHUNK = 1 * MiB
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Want:
     n_bytes: int
     sha256: str
     headers: dict[str, str] = field(default_factory=dict, repr=False)  # may hold a token
+    page: str = ""  # where a person can read about the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,13 @@ class Transfer:
 
     def _accept(self, response: "httpx2.Response") -> None:
         status = response.status_code
-        if status in _TRANSIENT:
+        if status in TRANSIENT:
             raise _Again(f"the server said {status}", _retry_after(response))
         if status == 416 or (status == 206 and not self._continues(response)):
             self._start_over()
             raise _Again("the server sent another piece than asked for", 0.0)
         if status not in (200, 206):
-            raise refusal(self.want.label, status)
+            raise refusal(self.want, status)
         if status == 200 and self.done:
             self._start_over()  # Range was ignored: these are the bytes from the beginning
         length = response.headers.get("Content-Length", "")
@@ -148,16 +149,17 @@ def _retry_after(response: "httpx2.Response") -> float:
     return float(value) if value.isdigit() else 0.0
 
 
-def refusal(label: str, status: int) -> DownloadError:
+def refusal(want: Want, status: int) -> DownloadError:
     """What an HTTP status that will not change by itself means, in words."""
     if status in (401, 403):
         return DownloadError(
-            f"The server refuses {label}.",
+            f"The server refuses {want.label}.",
             f"It answered {status}: a login or a permission is missing.",
-            "For a gated model accept its licence on its page and set HF_TOKEN.",
+            f"Accept the licence on {want.page or 'its page'}, then set HF_TOKEN "
+            "or run `hf auth login`.",
         )
     return DownloadError(
-        f"The server does not have {label} where it should be.",
+        f"The server does not have {want.label} where it should be.",
         f"It answered {status}.",
         "Try again later, or name another file or revision.",
     )
