@@ -55,7 +55,15 @@ class Settings(BaseSettings):
         default=600.0, gt=0, description="How long an engine may take to load a model."
     )
     engine_silence_seconds: float = Field(
-        default=300.0, gt=0, description="How long an engine may stay silent before it is stopped."
+        default=60.0,
+        gt=0,
+        description="How long an engine may stay silent before it is stopped."
+        " It says something every 10 seconds, even while it reads a long prompt.",
+    )
+    engine_command: tuple[str, ...] = Field(
+        default=(),
+        description="Another program to start as engine, with its arguments. It has to speak"
+        " the protocol of `snugly.engine.worker`; empty: the built-in one.",
     )
 
     @classmethod

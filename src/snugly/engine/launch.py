@@ -1,12 +1,38 @@
-"""From a reference to a running model: find or fetch, plan, start. One function."""
+"""From a reference to a running model: find or fetch, plan, start."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from snugly.engine.registry import DEFAULT, ENGINES
 from snugly.engine.types import Running
-from snugly.model.types import Installed
-from snugly.plan.types import Plan
+from snugly.errors import EngineError, SnuglyError, UnknownModel
+from snugly.machine.detect import detect
+from snugly.machine.types import Machine
+from snugly.model import catalog
+from snugly.model.progress import Progress
+from snugly.model.pull import DEFAULT_REF, pull
+from snugly.model.refs import RefKind, parse
+from snugly.model.spec import read_spec
+from snugly.model.store import Store
+from snugly.model.types import Installed, ModelSpec, Provenance
+from snugly.plan.best import best, better
+from snugly.plan.choose import choose, or_refuse
+from snugly.plan.types import Need, Plan
+from snugly.settings import Settings, settings
+from snugly.units import format_bytes, format_count
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that is here and has a plan, not started yet."""
+
+    installed: Installed
+    spec: ModelSpec
+    plan: Plan
+    temperature: float | None  # what its makers recommend, where the catalogue knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,21 +42,159 @@ class Launched:
     running: Running
     plan: Plan
     installed: Installed
+    temperature: float | None
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def prepare(
+    ref: str | None,
+    *,
+    context: int | None = None,
+    say: Say = _silent,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Find the model that `ref` names, fetching it when it is not here, and plan it.
+
+    None means the best installed model for this machine, or the embedded default when
+    nothing is installed. Blocks; call it outside the event loop, so that Ctrl-C works.
+
+    Raises: UserError, UnknownModel, BadModelFile, DoesNotFit, DownloadError, EngineError.
+    """
+    config = settings()
+    store = Store(config.store)
+    machine = detect(config.store)
+    _check_engine(machine, config)
+    if ref is not None:
+        installed = _named(ref, store, config, say, progress)
+    else:
+        chosen = _best_installed(store, machine, context, say)
+        if chosen is not None:
+            _suggest(chosen, machine, say)
+            return chosen
+        say(f"No model is installed yet: fetching the small default, {DEFAULT_REF}.")
+        installed = pull(DEFAULT_REF, store, config, progress)
+    prepared = _planned(installed, machine, context)
+    if ref is None:
+        _suggest(prepared, machine, say)
+    return prepared
+
+
+def _check_engine(machine: Machine, config: Settings) -> None:
+    engine = ENGINES[DEFAULT][1](config)
+    why = engine.unusable(
+        machine.cpu.architecture.or_else(""), machine.cpu.instructions.or_else(())
+    )
+    if why and not config.engine_command:
+        raise EngineError(
+            f"The engine {engine.name} cannot run here.",
+            f"It is compiled for newer processors: {why}.",
+            "A llama-server built on this machine would run; that way is not built in yet.",
+        )
+
+
+def _named(
+    ref: str, store: Store, config: Settings, say: Say, progress: Progress | None
+) -> Installed:
+    """The model that a person named: a file in place, an installed one, or fetched."""
+    parsed = parse(ref)
+    if parsed.kind is RefKind.PATH:
+        return _in_place(parsed.path)
+    try:
+        return store.find(ref)
+    except UnknownModel:
+        if parsed.kind is RefKind.NAME and catalog.lookup(parsed.name, parsed.tag) is None:
+            raise
+    say(f"{ref} is not installed yet: fetching it.")
+    return pull(ref, store, config, progress)
+
+
+def _in_place(path: str) -> Installed:
+    """A file that is used where it lies, without the store."""
+    from pathlib import Path
+
+    from snugly.model.spec import split_parts
+
+    where = Path(path).expanduser()
+    parts = tuple(split_parts(where))
+    known = Provenance("local", str(where), "", "", 0, "")
+    return Installed(str(path), parts[0], parts, known, adopted=True)
+
+
+def _planned(installed: Installed, machine: Machine, context: int | None) -> Prepared:
+    spec = read_spec(installed.path)
+    if not spec.is_causal:
+        raise EngineError(
+            f"{spec.name} cannot answer questions.",
+            f"It is an encoder ({spec.architecture}): it turns text into vectors.",
+            "Take a chat model, such as `snugly run -m smollm2`.",
+        )
+    facts = ENGINES[DEFAULT][0]()
+    plan = or_refuse(choose(machine, spec, Need(context=context), facts))
+    publisher, _, rest = installed.ref.partition("/")
+    model, _, file = rest.partition("/")
+    entry = catalog.of_repository(f"{publisher}/{model}", file)
+    return Prepared(installed, spec, plan, entry.temperature if entry else None)
+
+
+def _best_installed(
+    store: Store, machine: Machine, context: int | None, say: Say
+) -> Prepared | None:
+    """The best installed model that fits; what cannot be used is said and passed over."""
+    candidates: list[Prepared] = []
+    troubles: list[SnuglyError] = []
+    for installed in store.installed():
+        try:
+            candidates.append(_planned(installed, machine, context))
+        except SnuglyError as error:
+            troubles.append(error)
+    index = best([(c.spec, c.plan) for c in candidates], machine)
+    if index is None:
+        for trouble in troubles:
+            say(f"{trouble.problem} {trouble.because}")
+        return None
+    return candidates[index]
+
+
+def _suggest(prepared: Prepared, machine: Machine, say: Say) -> None:
+    """Say what better model would fit when only the small default is at hand."""
+    if prepared.spec.n_params > 500_000_000:
+        return
+    found = better(catalog.entries(), machine, ENGINES[DEFAULT][0](), prepared.spec.n_params)
+    if found is not None:
+        entry = found.entry
+        say(
+            f"Running {prepared.spec.name} ({format_count(prepared.spec.n_params)} parameters)."
+            f" A better model would fit: {entry.alias}, {format_count(entry.n_params)}"
+            f" parameters, about {format_bytes(found.file_bytes)}"
+            f" (`snugly pull {entry.alias}`)."
+        )
 
 
 @asynccontextmanager
 async def launched(
-    ref: str | None,
+    ref: str | None | Prepared,
     *,
     context: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = _silent,
+    progress: Progress | None = None,
 ) -> AsyncIterator[Launched]:
-    """Find the model that `ref` names (None: the best installed one), plan it, start it.
+    """Start the model that `ref` names, or that was prepared; stop it when the block ends.
 
-    `say` gets one line remarks for the person ("A better model would fit: ...").
-    The engine is stopped when the block ends.
+    `say` gets remarks of one line for the person ("A better model would fit: ...").
 
-    Raises: UnknownModel, BadModelFile, DoesNotFit, EngineError, DownloadError.
+    Raises: what `prepare` raises, and EngineError when the engine does not start.
     """
-    raise NotImplementedError
-    yield
+    ready = (
+        ref
+        if isinstance(ref, Prepared)
+        else prepare(ref, context=context, say=say, progress=progress)
+    )
+    engine = ENGINES[DEFAULT][1](settings())
+    running = await engine.start(ready.plan)
+    try:
+        yield Launched(running, ready.plan, ready.installed, ready.temperature)
+    finally:
+        await running.stop()

@@ -1,6 +1,6 @@
 """The seam: what an engine is to the rest of the house."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from snugly.chat.types import ChatRequest, Delta
@@ -37,10 +37,13 @@ class Running(Protocol):
 class Engine(Protocol):
     """A way of running a plan."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
 
-    def unusable(self) -> str:
-        """Why this engine cannot run here, in words; empty when it can."""
+    def unusable(self, architecture: str, instructions: Sequence[str]) -> str:
+        """Why this engine cannot run on this processor, in words; empty when it can."""
         ...
 
     async def start(self, plan: Plan) -> Running:

@@ -137,6 +137,8 @@ def spec_of(header: GgufHeader, tensors: list[Tensor], file_bytes: int) -> Model
         chat_template=fields.text("tokenizer.chat_template"),
         licence=fields.text("general.license"),
         special_tokens=_special_tokens(fields),
+        experts=fields.own("expert_count", 0),
+        experts_used=fields.own("expert_used_count", 0),
         is_causal=fields.architecture not in _ENCODERS
         and header.metadata.get(f"{fields.architecture}.attention.causal", True) is not False,
     )

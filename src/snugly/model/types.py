@@ -85,6 +85,8 @@ class ModelSpec:
     chat_template: str
     licence: str
     special_tokens: dict[str, str]
+    experts: int  # per layer of a mixture; 0 for a dense model
+    experts_used: int  # of them per token
     is_causal: bool  # False for encoders (BERT) and other models that cannot chat
 
 

@@ -1,0 +1,90 @@
+"""The process that llama.cpp runs in: `python -m snugly.engine.worker PARENT_PID`.
+
+Protocol: one JSON line of configuration on stdin; one JSON line on stdout when the
+server listens; then stdin is held open, and its end means that the parent is gone.
+Everything the library prints goes to stderr, where the parent keeps the tail.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+ENGINE_PING_SECONDS = 10  # a sign of life while a long prompt is read
+
+
+def main() -> None:
+    """Serve one model until told to stop or until the parent is gone."""
+    _die_with_parent(int(sys.argv[1]))
+    config = json.loads(sys.stdin.buffer.readline())
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    threading.Thread(target=_watch_parent, args=(config["socket"],), daemon=True).start()
+    server = _serve(config)
+    os.write(answer, b'{"event": "listening"}\n')
+    os.close(answer)
+    # Never unload: destroying a server was seen to hang. The process simply ends.
+    threading.Event().wait()
+    del server  # not reached; keeps the server referenced until then
+
+
+def _die_with_parent(parent: int) -> None:
+    """On Linux the kernel kills us when the parent's thread that started us ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call above
+            os._exit(1)
+
+
+def _watch_parent(socket: str) -> None:
+    """End with the parent everywhere else: its end closes our stdin."""
+    # os.read, not sys.stdin: a reader that holds the lock of a buffered stdin when the
+    # interpreter shuts down is a fatal error.
+    while os.read(0, 4096):
+        pass
+    if socket:
+        shutil.rmtree(os.path.dirname(socket), ignore_errors=True)
+    os._exit(0)
+
+
+def _serve(config: dict[str, Any]) -> object:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = config["model_path"]
+    params.model_alias = {config["model_name"]}
+    params.n_ctx = config["context"]
+    params.n_batch = config["batch"]
+    params.n_ubatch = config["ubatch"]
+    params.n_gpu_layers = config["gpu_layers"]
+    params.no_extra_bufts = not config["repack"]
+    params.cpuparams.n_threads = config["threads"]
+    params.cpuparams_batch.n_threads = config["threads_batch"]
+    params.n_ctx_checkpoints = config["checkpoints"]
+    # The plan has sized everything: the engine must neither shrink nor grow it.
+    params.fit_params = False
+    params.n_parallel = 1
+    params.cache_ram_mib = 0  # 8 GiB by default
+    params.ctx_shift = False  # it would drop the oldest part of the prompt silently
+    params.flash_attn_type = 1  # the plan's compute buffer counts on it
+    params.warmup = False  # its cost would come before the first token
+    params.endpoint_slots = False
+    params.ui = False
+    params.n_threads_http = 2
+    params.timeout_read = params.timeout_write = 3600
+    params.sse_ping_interval = ENGINE_PING_SECONDS
+    params.cors_origins = ""
+    params.hostnames = [config["socket"] or "127.0.0.1"]
+    params.port = config["port"]
+    if config["key"]:
+        params.api_keys = [config["key"]]
+    return xllamacpp.Server(params)
+
+
+if __name__ == "__main__":
+    main()
