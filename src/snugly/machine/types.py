@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -57,9 +57,16 @@ def unknown(why: str) -> Fact[T]:
     return Fact(None, Origin.UNKNOWN, why)
 
 
+NOT_TOLD: Fact[Any] = unknown("not told")
+
+
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """The processor: counts are cores and threads of this machine, caches are bytes."""
+    """The processor: counts are cores and threads of this machine.
+
+    Caches are bytes over the whole machine; where the source tells those of one core or one
+    socket only (old lscpu, sysctl), `how` says so.
+    """
 
     model: Fact[str]
     architecture: Fact[str]  # "x86_64" or "arm64", whatever the system calls it
@@ -74,6 +81,7 @@ class Cpu:
     l2_bytes: Fact[int]
     l3_bytes: Fact[int]
     load: Fact[float]  # busy cores right now, 0.0 .. logical_cores
+    numa_nodes: Fact[int] = NOT_TOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ class Memory:
     swap_total_bytes: Fact[int]
     swap_free_bytes: Fact[int]
     cgroup_limit_bytes: Fact[int]  # unknown, with the reason, when there is no limit
+    installed_bytes: Fact[int] = NOT_TOLD  # memory modules; more than the system may use
 
 
 class GpuKind(StrEnum):
@@ -96,9 +105,13 @@ class GpuKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU, or one MIG instance of it. Bytes are what it may allocate."""
+    """One GPU, or one MIG instance of it. Bytes are what it may allocate.
 
-    vendor: str  # "nvidia", "amd", "intel", "apple"
+    A GPU that is cut into MIG instances is listed too, with `partitioned` true: it is no
+    place for bytes itself, its instances are.
+    """
+
+    vendor: str  # "nvidia", "amd", "intel", "apple", or "unknown"
     index: int  # the vendor's own index
     name: Fact[str]
     kind: Fact[GpuKind]
@@ -109,6 +122,20 @@ class Gpu:
     compute_capability: Fact[str]  # NVIDIA: "8.9"
     utilization: Fact[float]  # 0.0 .. 1.0
     mig: str = ""  # profile of a MIG instance, such as "1g.10gb"; empty for a whole GPU
+    mig_index: int = -1  # the vendor's number of the instance within its GPU
+    partitioned: Fact[bool] = NOT_TOLD  # cut into MIG instances
+    used_bytes: Fact[int] = NOT_TOLD
+    bus: Fact[str] = NOT_TOLD  # PCI address, "0000:01:00.0"
+    architecture: Fact[str] = NOT_TOLD  # "Ampere", "gfx1151"
+    cores: Fact[int] = NOT_TOLD  # the vendor's own unit: Apple GPU cores, Intel EUs, MIG's SMs
+    runtime: Fact[str] = NOT_TOLD  # CUDA or HIP version that the driver serves
+    carveout_bytes: Fact[int] = NOT_TOLD  # AMD: VRAM; of an APU the part of RAM set aside
+    gtt_bytes: Fact[int] = NOT_TOLD  # AMD: system memory that the GPU may map
+
+    @property
+    def label(self) -> str:
+        """A short name: "GPU 0", "GPU 0 MIG 2 1g.10gb"."""
+        return f"GPU {self.index}" + (f" MIG {self.mig_index} {self.mig}" if self.mig else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +183,28 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What one output of one tool told. None and () mean: nothing about that."""
+
+    tool: str  # "lscpu", "nvidia-smi -q -x", ...
+    section: str = ""  # the heading it stood under in its file
+    cpu: Cpu | None = None
+    memory: Memory | None = None
+    gpus: tuple[Gpu, ...] = ()
+    npus: tuple[Npu, ...] = ()
+    platform: Platform | None = None
+    remarks: tuple[str, ...] = ()  # what could not be read, or must be known to use it
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """The readings found in one file of captured output, in the file's order."""
+
+    name: str
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """Memory that a plan may fill: one per place where bytes can live."""
 
@@ -186,14 +235,28 @@ class Machine:
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """RAM first, then each GPU that has memory of its own, by vendor and index."""
-        own = (
-            Pool(
-                f"GPU {gpu.index}" + (f" {gpu.mig}" if gpu.mig else ""),
-                gpu.total_bytes.or_else(0),
-                gpu.free_bytes.or_else(0),
-            )
-            for gpu in self.gpus
-            if not gpu.unified.or_else(False)
+        """RAM first, then each GPU that has memory of its own, by vendor and index.
+
+        A GPU that shares the RAM has no pool, nor has one that is cut into MIG instances
+        (each instance has). Names are unique.
+        """
+        own = sorted(
+            (
+                gpu
+                for gpu in self.gpus
+                if not gpu.unified.or_else(False) and not gpu.partitioned.or_else(False)
+            ),
+            key=lambda gpu: (gpu.vendor, gpu.index, gpu.mig_index),
         )
-        return (self.ram, *own)
+        vendors = {gpu.vendor for gpu in own}
+        return (
+            self.ram,
+            *(
+                Pool(
+                    gpu.label + (f" {gpu.vendor}" if len(vendors) > 1 else ""),
+                    gpu.total_bytes.or_else(0),
+                    gpu.free_bytes.or_else(0),
+                )
+                for gpu in own
+            ),
+        )
