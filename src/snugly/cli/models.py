@@ -7,7 +7,8 @@ from cyclopts import Parameter
 from snugly.cli.render import console, jsonable, note, print_json
 
 if TYPE_CHECKING:
-    from snugly.model.store import Checked, Problem, Store
+    from snugly.model.inventory import Problem
+    from snugly.model.store import Checked, Store
     from snugly.model.types import Installed
 
 _Json = Annotated[bool, Parameter(name="--json", negative="")]

@@ -109,6 +109,9 @@ def fetch(
             digest = _receive(want, path, 0, progress, client, patience)
     except OSError as error:
         raise disk_trouble(want.label, path, error) from error
+    finally:
+        if part_of(path).exists() and part_of(path).stat().st_size == 0:
+            discard(path)  # refused before the first byte: nothing to resume
     if digest != want.sha256:
         discard(path)
         raise DownloadError(

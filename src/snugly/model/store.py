@@ -10,27 +10,17 @@ An adopted model is the JSON alone, with the paths of the files that another pro
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from snugly.errors import UserError
-from snugly.model import sidecar
-from snugly.model.names import is_runnable, part_names, split_of, unsafe_because
+from snugly.model import inventory, sidecar
+from snugly.model.inventory import Problem
+from snugly.model.names import unsafe_because
 from snugly.model.types import Installed, Provenance
-from snugly.units import format_bytes
 
 HASH_CHUNK = 4 * 1024**2
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something in the store that cannot be used, and what to do about it."""
-
-    ref: str
-    problem: str
-    remedy: str
-    partial: bool = False  # a download that would resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +60,7 @@ class Store:
 
     def survey(self) -> tuple[tuple[Installed, ...], tuple[Problem, ...]]:
         """`installed()` and `problems()` in one walk."""
-        found: list[Installed] = []
-        problems: list[Problem] = []
-        for entry in self._entries():
-            (found if isinstance(entry, Installed) else problems).append(entry)  # type: ignore[arg-type]
-        key = lambda item: item.ref.lower()  # noqa: E731
-        return tuple(sorted(found, key=key)), tuple(sorted(problems, key=key))
+        return inventory.survey(self.root)
 
     def folder(self, publisher: str, model: str) -> Path:
         """Where the files of `publisher/model` belong.
@@ -104,7 +89,7 @@ class Store:
         if installed.adopted or len(installed.parts) == 1:
             return installed.provenance
         recorded = sidecar.read(sidecar.beside(Path(part)))
-        return recorded.provenance if recorded else _unrecorded(Path(part))
+        return recorded.provenance if recorded else inventory.unrecorded(Path(part))
 
     def verify(
         self, installed: Installed, advance: Callable[[int], None] = lambda _: None
@@ -173,103 +158,6 @@ class Store:
                 return
             folder = folder.parent
 
-    def _entries(self) -> Iterator[Installed | Problem]:
-        for folder in self._model_folders():
-            try:
-                names = sorted(item.name for item in os.scandir(folder))
-            except OSError:
-                continue  # removed by another process while we looked
-            for name in names:
-                entry = self._entry(folder, name, frozenset(names))
-                if entry is not None:
-                    yield entry
-
-    def _model_folders(self) -> Iterator[Path]:
-        for publisher in _subfolders(self.root):
-            yield from _subfolders(publisher)
-
-    def _entry(self, folder: Path, name: str, names: frozenset[str]) -> Installed | Problem | None:
-        ref = f"{folder.parent.name}/{folder.name}/{name}"
-        if name.startswith("."):
-            return self._unfinished(folder, name)
-        if name.endswith(".gguf.json"):
-            if name.removesuffix(".json") in names:
-                return None  # met beside its file
-            return self._adopted(ref.removesuffix(".json"), folder / name)
-        if not is_runnable(name):
-            return None
-        parts = part_names(name)
-        if name != parts[0]:
-            return None if parts[0] in names else self._incomplete(ref, parts, names)
-        if not set(parts) <= names:
-            return self._incomplete(ref, parts, names)
-        return self._whole(ref, [folder / part for part in parts])
-
-    def _whole(self, ref: str, paths: list[Path]) -> Installed | Problem | None:
-        total, first = 0, None
-        for path in paths:
-            recorded = sidecar.read(sidecar.beside(path))
-            known = recorded.provenance if recorded else _unrecorded(path)
-            try:
-                size = path.stat().st_size
-            except OSError:
-                return None
-            if size != known.n_bytes:
-                return Problem(
-                    ref,
-                    f"{path.name} has {size} bytes, not {known.n_bytes}.",
-                    f"`snugly pull {ref}` fetches it again.",
-                )
-            total += size
-            first = first or known
-        assert first is not None  # part_names never returns nothing
-        provenance = replace(first, n_bytes=total)
-        return Installed(ref, str(paths[0]), tuple(map(str, paths)), provenance, adopted=False)
-
-    def _incomplete(
-        self, ref: str, parts: tuple[str, ...], names: frozenset[str]
-    ) -> Problem | None:
-        present = [part for part in parts if part in names]
-        split = split_of(parts[0])
-        if split is None or ref.rpartition("/")[2] != present[0]:
-            return None  # said once, for the first part that is there
-        return Problem(
-            ref,
-            f"{len(present)} of its {split[2]} parts are here.",
-            f"`snugly pull {ref}` fetches the rest.",
-        )
-
-    def _adopted(self, ref: str, path: Path) -> Installed | Problem | None:
-        recorded = sidecar.read(path)
-        if recorded is None:
-            return Problem(ref, f"{path} cannot be read.", f"`snugly rm {ref}` removes the entry.")
-        if not recorded.parts:
-            return None  # written just before its file, by a pull that was cut between the two
-        gone = [part for part in recorded.parts if not os.path.isfile(part)]
-        if gone:
-            return Problem(
-                ref,
-                f"{gone[0]} is gone ({recorded.provenance.source} has removed or moved it).",
-                f"`snugly rm {ref}` removes the entry, `snugly adopt` looks again.",
-            )
-        return Installed(ref, recorded.parts[0], recorded.parts, recorded.provenance, adopted=True)
-
-    def _unfinished(self, folder: Path, name: str) -> Problem | None:
-        if not (name.endswith(".part") and name.startswith(".")):
-            return None
-        try:
-            done = (folder / name).stat().st_size
-        except OSError:
-            return None
-        target = name[1:].removesuffix(".part")
-        ref = f"{folder.parent.name}/{folder.name}/{target}"
-        return Problem(
-            ref,
-            f"Only {format_bytes(done)} of it are here: a download was interrupted.",
-            f"Pulling it again resumes, `snugly rm {ref}` drops what is here.",
-            partial=True,
-        )
-
 
 def _demand_safe(name: str) -> None:
     reason = unsafe_because(name)
@@ -279,25 +167,6 @@ def _demand_safe(name: str) -> None:
             f"{reason[0].upper()}{reason[1:]}.",
             "Use letters, digits, dots, dashes and underscores.",
         )
-
-
-def _subfolders(folder: Path) -> Iterator[Path]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
-        if not entry.name.startswith(".") and entry.is_dir():
-            yield Path(entry.path)
-
-
-def _unrecorded(path: Path) -> Provenance:
-    """Of a file that somebody copied into the store by hand."""
-    try:
-        size = path.stat().st_size
-    except OSError:
-        size = 0
-    return Provenance("local", str(path), "", "", size, "")
 
 
 def sha256_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:

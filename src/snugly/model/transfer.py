@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from snugly.errors import DownloadError
 from snugly.model.progress import Progress
-from snugly.units import MiB, format_bytes
+from snugly.units import format_bytes
 
 if TYPE_CHECKING:
     import httpx2
 
-CHUNK = 1 * MiB
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -80,7 +79,9 @@ class Transfer:
             headers["Range"] = f"bytes={self.done}-"
         with self.client.stream("GET", self.want.url, headers=headers) as response:
             self._accept(response)
-            for chunk in response.iter_raw(CHUNK):
+            # Pieces as they arrive: gathering them into larger ones would lose what was
+            # gathered when the connection or this process ends.
+            for chunk in response.iter_raw():
                 self._take(chunk)
         return 0.0
 

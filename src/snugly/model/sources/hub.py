@@ -81,9 +81,12 @@ def _model_info(repository: str, wish: Wish, settings: Settings) -> "ModelInfo":
 
 
 def _offered(sibling: "RepoSibling", name: str, repository: str) -> Offered:
-    reason = unsafe_because(name)
-    if reason:
-        raise _unusable(repository, f"the name of its file {name!r} is refused: {reason}")
+    for part in (name, *sibling.rfilename.split("/")):
+        reason = unsafe_because(part)
+        if reason:
+            raise _unusable(
+                repository, f"the name of its file {sibling.rfilename!r} is refused: {reason}"
+            )
     lfs = sibling.lfs
     if lfs is None or not lfs.sha256 or not lfs.size:
         raise _unusable(repository, f"no SHA-256 is given for {name}, so it cannot be verified")

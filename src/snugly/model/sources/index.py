@@ -40,7 +40,7 @@ def locate(page: str, filename: str, client: "httpx2.Client") -> str:
         listing = (local / "index.html").read_text(encoding="utf-8")
     except OSError:
         return ""
-    return _in_listing(listing, f"{local.as_uri()}/", filename)
+    return in_listing(listing, f"{local.as_uri()}/", filename)
 
 
 def local_path(address: str) -> Path | None:
@@ -67,10 +67,11 @@ def _on_page(page: str, filename: str, client: "httpx2.Client") -> str:
         return ""
     if response.status_code != 200:
         raise Unreachable(f"{shown(page)} answered {response.status_code}")
-    return _in_listing(response.text, str(response.url), filename)
+    return in_listing(response.text, str(response.url), filename)
 
 
-def _in_listing(text: str, base: str, filename: str) -> str:
+def in_listing(text: str, base: str, filename: str) -> str:
+    """The address of `filename` in the text of a page at `base`; empty when it is not there."""
     for url in _addresses(text):
         absolute = urljoin(base, url)
         if unquote(urlsplit(absolute).path).rpartition("/")[2] == filename:

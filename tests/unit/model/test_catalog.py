@@ -1,0 +1,83 @@
+import tomllib
+from importlib import resources
+
+import pytest
+
+from snugly.model import catalog
+from snugly.model.names import unsafe_because
+from snugly.model.types import AttentionKind
+
+
+def test_every_entry_can_be_typed_and_leads_back_to_itself() -> None:
+    for entry in catalog.entries():
+        assert catalog.lookup(entry.name, entry.tag) == (entry, "")
+        assert catalog.lookup(*entry.alias.partition(":")[::2]) == (entry, "")
+
+
+def test_entries_are_whole() -> None:
+    names = [(entry.name, entry.tag) for entry in catalog.entries()]
+    assert len(names) == len(set(names)) >= 20
+    for entry in catalog.entries():
+        assert all(not unsafe_because(part) for part in entry.repository.split("/"))
+        assert entry.n_params > 10**8
+        assert entry.context_train >= 2048
+        assert len(entry.attention) == entry.layers
+        assert entry.licence
+        assert entry.tasks
+    families = {name for name, _ in names}
+    for family in families:
+        assert sum(e.default for e in catalog.entries() if e.name == family) <= 1
+
+
+def test_exact_bytes_are_stated_only_with_their_source() -> None:
+    text = resources.files("snugly.model").joinpath("catalog.toml").read_text(encoding="utf-8")
+    stated = [line for line in text.splitlines() if line.startswith("file_bytes")]
+    assert stated
+    assert all("#" in line for line in stated)
+    assert len(stated) == sum("file_bytes" in row for row in tomllib.loads(text)["model"])
+
+
+def test_llama_3_1_8b_keeps_128_kib_per_token() -> None:
+    # 32 layers x 8 heads x 128 x (K + V) x 2 bytes
+    found = catalog.lookup("llama3.1")
+    assert found is not None
+    per_token = sum(a.kv_heads * (a.key_length + a.value_length) * 2 for a in found[0].attention)
+    assert per_token == 128 * 1024
+    assert found[0].file_bytes == 4_920_739_168
+
+
+def test_gemma_3_1b_has_4_layers_that_keep_everything() -> None:
+    # 26 layers, each 6th: 6, 12, 18, 24
+    found = catalog.lookup("gemma3", "1b")
+    assert found is not None
+    full = [i for i, a in enumerate(found[0].attention) if a.kind is AttentionKind.FULL]
+    assert full == [5, 11, 17, 23]
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "alias", "quantization"),
+    [
+        ("qwen2.5-coder", "1.5b-q8_0", "qwen2.5-coder:1.5b", "Q8_0"),
+        ("qwen2.5-coder", "1.5b-instruct-q8_0", "qwen2.5-coder:1.5b", "Q8_0"),
+        ("Qwen2.5-Coder", "1.5B", "qwen2.5-coder:1.5b", ""),
+        ("llama3.2", "latest", "llama3.2", ""),
+        ("llama3.2", "q6_k", "llama3.2", "Q6_K"),
+        ("qwen3", "30b-a3b", "qwen3:30b-a3b", ""),
+    ],
+)
+def test_tags_as_people_type_them(name: str, tag: str, alias: str, quantization: str) -> None:
+    found = catalog.lookup(name, tag)
+    assert found is not None
+    assert (found[0].alias, found[1]) == (alias, quantization)
+
+
+def test_a_size_that_does_not_exist_is_not_another_size() -> None:
+    assert catalog.lookup("qwen2.5-coder", "14b") is None
+    assert catalog.lookup("nothing") is None
+
+
+def test_near_names() -> None:
+    assert catalog.suggest("smollm", catalog.aliases())[0] == "smollm2"
+    assert "qwen2.5-coder" in catalog.suggest("quen2.5-coder", catalog.aliases())
+    assert "qwen2.5-coder:1.5b" in catalog.suggest("qwen2.5-coder:1.6b", catalog.aliases())
+    assert catalog.suggest("zzzzzz", catalog.aliases()) == ()
