@@ -248,6 +248,23 @@ def test_a_hub_that_answers_nonsense(
         get(REPOSITORY)
 
 
+@pytest.mark.parametrize("endpoint", ["nonsense", "http://[bad", "ftp://127.0.0.1", "http://"])
+def test_an_endpoint_that_is_no_address(
+    store: Store, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snugly.model.sources.hub._ASK_WAITS_S", (0.01,))
+    with pytest.raises(SnuglyError, match="cannot be"):
+        pull(REPOSITORY, store, Settings(hf_endpoint=endpoint), patience=QUICK)
+
+
+def test_a_storage_that_redirects_in_circles(
+    hub: Hub, store: Store, get: Callable[[str], Installed]
+) -> None:
+    hub.storage = hub.endpoint
+    with pytest.raises(DownloadError, match="redirect"):
+        get(REPOSITORY)
+
+
 def test_a_hub_that_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snugly.model.sources.hub._ASK_WAITS_S", (0.01,))
     with pytest.raises(DownloadError, match="cannot be reached") as error:

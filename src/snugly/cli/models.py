@@ -35,7 +35,7 @@ def models(
     installed, problems = store.survey()
     checked = {item.ref: _checked(item, store) for item in installed} if verify else {}
     if as_json:
-        rows = [_row(item, checked.get(item.ref)) for item in installed]
+        rows = [_row(item, installed, checked.get(item.ref)) for item in installed]
         print_json({"store": store.root, "models": rows, "problems": problems})
     else:
         _print_table(installed, checked)
@@ -90,8 +90,12 @@ def _checked(item: "Installed", store: "Store") -> "Checked":
         progress.end()
 
 
-def _row(item: "Installed", checked: "Checked | None") -> dict[str, Any]:
-    row: dict[str, Any] = jsonable(item)
+def _row(
+    item: "Installed", installed: "tuple[Installed, ...]", checked: "Checked | None"
+) -> dict[str, Any]:
+    from snugly.model.lookup import short_name
+
+    row: dict[str, Any] = {"name": short_name(item, installed), **jsonable(item)}
     if checked is not None:
         row["verified"] = checked.recorded and not checked.problem
         row["problem"] = checked.problem
@@ -101,6 +105,7 @@ def _row(item: "Installed", checked: "Checked | None") -> dict[str, Any]:
 def _print_table(installed: "tuple[Installed, ...]", checked: "dict[str, Checked]") -> None:
     from rich.table import Table
 
+    from snugly.model.lookup import short_name
     from snugly.model.names import quantization_of
     from snugly.units import format_bytes
 
@@ -119,7 +124,7 @@ def _print_table(installed: "tuple[Installed, ...]", checked: "dict[str, Checked
     if checked:
         table.add_column("checked")
     for item in installed:
-        table.add_row(item.ref, format_bytes(item.provenance.n_bytes),
+        table.add_row(short_name(item, installed), format_bytes(item.provenance.n_bytes),
                       quantization_of(item.ref.rpartition("/")[2]), item.provenance.source,
                       *_verdict(checked.get(item.ref)))  # fmt: skip
     console().print(table)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snugly.errors import UnknownModel, UserError
+from snugly.errors import SnuglyError, UnknownModel, UserError
 from snugly.model import catalog
 from snugly.model.names import quantization_of
 from snugly.model.refs import Ref, RefKind, parse
@@ -65,6 +65,25 @@ def unknown(ref: Ref, installed: Iterable[Installed]) -> UnknownModel:
         "`snugly models` lists what is installed; any GGUF repository of the hub can be "
         "pulled as publisher/model.",
     )
+
+
+def short_name(item: Installed, installed: Sequence[Installed]) -> str:
+    """The shortest name that leads to `item` among what is installed. Pure."""
+    publisher, model, file = item.ref.split("/")
+    entry = catalog.of_repository(f"{publisher}/{model}", file)
+    quantization = quantization_of(file)
+    names = [f"{publisher}/{model}", f"{publisher}/{model}:{quantization}", item.ref]
+    if publisher == "ollama":
+        names.insert(0, f"{model}:{file.removesuffix('.gguf')}")
+    if entry is not None:
+        names = [entry.alias, f"{entry.name}:{entry.tag}-{quantization.lower()}", *names]
+    for name in names:
+        try:
+            if match(parse(name), installed) is item:
+                return name
+        except SnuglyError:
+            continue
+    return item.ref
 
 
 def is_file(text: str) -> bool:

@@ -61,6 +61,8 @@ class Transfer:
                 reason = "the connection ended early"
             except httpx2.TransportError as error:
                 asked, reason = 0.0, str(error) or type(error).__name__
+            except (httpx2.RequestError, httpx2.InvalidURL) as error:  # circles, no such scheme
+                raise self._gave_up(str(error) or type(error).__name__, 1) from error
             except _Again as error:
                 asked, reason = error.wait_s, str(error)
             if self.done >= self.want.n_bytes:
@@ -69,7 +71,7 @@ class Transfer:
                 tries, wait = 0, self.patience.first_wait_s
             tries += 1
             if tries >= self.patience.attempts:
-                raise self._gave_up(reason)
+                raise self._gave_up(reason, tries)
             time.sleep(min(max(wait, asked), self.patience.longest_wait_s))
             wait = min(wait * 2, self.patience.longest_wait_s)
 
@@ -128,10 +130,10 @@ class Transfer:
             "Try again later; the server or something in between changes the file.",
         )
 
-    def _gave_up(self, reason: str) -> DownloadError:
+    def _gave_up(self, reason: str, tries: int) -> DownloadError:
         return DownloadError(
             f"{self.want.label} could not be fetched completely.",
-            f"After {self.patience.attempts} tries: {reason}. "
+            f"After {tries} {'try' if tries == 1 else 'tries'}: {reason}. "
             f"{format_bytes(self.done)} of {format_bytes(self.want.n_bytes)} are kept.",
             "Pull again when the connection is better: it resumes.",
         )

@@ -81,3 +81,15 @@ def test_near_names() -> None:
     assert "qwen2.5-coder" in catalog.suggest("quen2.5-coder", catalog.aliases())
     assert "qwen2.5-coder:1.5b" in catalog.suggest("qwen2.5-coder:1.6b", catalog.aliases())
     assert catalog.suggest("zzzzzz", catalog.aliases()) == ()
+
+
+def test_names_in_the_documentation_exist() -> None:
+    import re
+    from pathlib import Path
+
+    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    pulled = re.findall(r"^    snugly (?:pull|rm) ([\w.:-]+)(?: |$)", text, re.M)
+    assert len(pulled) >= 3
+    for name in pulled:
+        family, _, tag = name.partition(":")
+        assert catalog.lookup(family, tag) is not None, name

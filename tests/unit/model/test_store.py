@@ -8,6 +8,7 @@ import pytest
 
 from snugly.errors import BadModelFile, UnknownModel, UserError
 from snugly.model import sidecar
+from snugly.model.lookup import short_name
 from snugly.model.store import Store
 from snugly.model.types import Provenance
 
@@ -99,6 +100,24 @@ def test_what_fits_nothing_suggests(store: Store) -> None:
         store.find("bartowski/Qwen2.5-7B-Instruct-GGUF:Q6_K")
     with pytest.raises(UnknownModel):
         store.find(QWEN + "@" + "d" * 40)
+
+
+def test_the_shortest_name_that_leads_to_each(store: Store) -> None:
+    third = "someone/Else-GGUF/Else-Q6_K.gguf"
+    fourth = "someone/Else-GGUF/Else-Q8_0.gguf"
+    for each in (QWEN, QWEN8, SMOL, third, fourth, "someone/One/one.gguf"):
+        put(store, each)
+    installed = store.installed()
+    names = {item.ref: short_name(item, installed) for item in installed}
+    assert names == {
+        QWEN: "qwen2.5",
+        QWEN8: "qwen2.5:7b-q8_0",
+        SMOL: "smollm2",
+        third: "someone/Else-GGUF:Q6_K",
+        fourth: "someone/Else-GGUF:Q8_0",
+        "someone/One/one.gguf": "someone/One",
+    }
+    assert all(store.find(name).ref == ref for ref, name in names.items())
 
 
 def test_the_beginning_of_a_name_is_not_enough_to_remove(store: Store) -> None:

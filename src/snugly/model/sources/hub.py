@@ -150,7 +150,7 @@ def _raise_in_words(error: Exception, wish: Wish, settings: Settings) -> NoRetur
         ) from error
     if isinstance(error, errors.HfHubHTTPError):
         raise _unusable(repository, f"{endpoint} answered {error.response.status_code}") from error
-    if isinstance(error, httpx2.TransportError):
+    if isinstance(error, (httpx2.RequestError, httpx2.InvalidURL)):
         raise DownloadError(
             f"{endpoint} cannot be reached.",
             f"{str(error) or type(error).__name__}.",
