@@ -577,6 +577,22 @@ def test_a_local_file_on_another_disk_is_copied(
     assert os.stat(item.path).st_nlink == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_store_that_may_not_be_written(get: Callable[[str], Installed], store: Store) -> None:
+    store.root.mkdir()
+    store.root.chmod(0o500)
+    with pytest.raises(DownloadError, match="Permission denied") as error:
+        get(REPOSITORY)
+    assert "SNUGLY_STORE" in error.value.remedy
+
+
+def test_a_store_that_is_a_file(get: Callable[[str], Installed], store: Store) -> None:
+    store.root.write_text("not a folder")
+    with pytest.raises(DownloadError, match="The disk refuses") as error:
+        get(REPOSITORY)
+    assert "SNUGLY_STORE" in error.value.remedy
+
+
 @pytest.mark.soak
 def test_five_hundred_faults_and_never_a_bad_file(
     hub: Hub, store: Store, get: Callable[[str], Installed]

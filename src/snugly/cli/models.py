@@ -56,7 +56,6 @@ def rm(ref: str, /, *, as_json: _Json = False) -> None:
     as_json
         Print what was removed as JSON.
     """
-    from snugly.model.refs import RefKind, parse
     from snugly.model.store import Store
     from snugly.settings import settings
     from snugly.units import format_bytes
@@ -67,8 +66,6 @@ def rm(ref: str, /, *, as_json: _Json = False) -> None:
         removed, freed, kept = broken.ref, store.discard(broken), False
     else:
         installed = store.find(ref, whole_name=True)
-        if parse(ref).kind is RefKind.PATH and not installed.path.startswith(str(store.root)):
-            raise _not_ours(ref)
         removed, kept = installed.ref, installed.adopted
         freed = store.remove(installed)
     if as_json:
@@ -152,13 +149,3 @@ def _broken(ref: str, store: "Store") -> "Problem | None":
     """What `ref` names in full among things in the store that are no model (any more)."""
     wanted = ref.casefold()
     return next((item for item in store.problems() if item.ref.casefold() == wanted), None)
-
-
-def _not_ours(ref: str) -> Exception:
-    from snugly.errors import UserError
-
-    return UserError(
-        f"{ref} is not in the store.",
-        "Snugly removes only what it fetched or adopted.",
-        "Delete the file yourself.",
-    )

@@ -67,7 +67,7 @@ def search(home: Path, env: Mapping[str, str], system: str, programs: tuple[str,
                 f"Did you mean {near[0]}?" if near else "",
                 f"Known are {', '.join(PROGRAMS)}.",
             )
-    scans = {"ollama": _ollama, "lmstudio": _lmstudio, "gpt4all": _flat, "jan": _flat,
+    scans = {"ollama": _ollama, "lmstudio": _lmstudio, "gpt4all": _flat, "jan": _jan,
              "hf-cache": _hf_cache}  # fmt: skip
     found: dict[tuple[str, ...], Found] = {}
     for program, folders in places(home, env, system, _pointed(home, env, system)).items():
@@ -154,7 +154,8 @@ def _ollama(program: str, folder: Path) -> Iterator[Found]:
         digest = _DIGEST.fullmatch(str(models[0].get("digest", ""))) if len(models) == 1 else None
         if digest is None:
             continue  # several parts, safetensors or a cloud model: not one GGUF
-        blob = folder / "blobs" / f"sha256-{digest[1]}"
+        blobs = [folder / "blobs" / f"sha256{mark}{digest[1]}" for mark in "-:"]  # ":" till 0.1.31
+        blob = next((path for path in blobs if path.is_file()), blobs[0])
         namespace, model, tag = names[-3:]
         publisher = "ollama" if namespace == "library" else namespace
         yield from _one(program, publisher, model, f"{tag}.gguf", [blob], sha256=digest[1])
@@ -174,6 +175,18 @@ def _flat(program: str, folder: Path) -> Iterator[Found]:
         names = path.relative_to(folder).parts
         model = "--".join(names[:-1]) if len(names) > 1 else path.name.removesuffix(".gguf")
         yield from _first_part(program, program, model, path)
+
+
+def _jan(program: str, folder: Path) -> Iterator[Found]:
+    """Files in folders, and files elsewhere that a model.yml imports by absolute path."""
+    yield from _flat(program, folder)
+    for path in sorted(_walk(folder)):
+        if path.name != "model.yml":
+            continue
+        match = re.search(r"^model_path:\s*[\"']?(.+?)[\"']?\s*$", _text(path), re.M)
+        if match and os.path.isabs(match[1]):
+            model = "--".join(path.relative_to(folder).parts[:-1]) or "model"
+            yield from _first_part(program, program, model, Path(match[1]))
 
 
 def _hf_cache(program: str, folder: Path) -> Iterator[Found]:
@@ -209,7 +222,7 @@ def _first_part(program: str, publisher: str, model: str, path: Path, *, sha256:
 def _one(program: str, publisher: str, model: str, file: str, parts: list[Path], *,
          sha256: str = "", revision: str = "") -> Iterator[Found]:  # fmt: skip
     """A `Found` if every part is a real GGUF file that we may read."""
-    if not all(map(_is_gguf, parts)):
+    if not all(map(_is_gguf, parts)) or not _is_text(str(parts[0])):
         return
     n_bytes = sum(part.stat().st_size for part in parts)
     yield Found(program, _safe(publisher), _safe(model), _safe(file), tuple(map(str, parts)),
@@ -220,6 +233,14 @@ def _safe(name: str) -> str:
     kept = name if not unsafe_because(name) else re.sub(r"[^A-Za-z0-9._+-]+", "-", name)
     kept = kept.strip(". -")[-160:].lstrip(". -") or "model"
     return f"model-{kept}" if unsafe_because(kept) else kept
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written into JSON: Linux allows names that are not UTF-8."""
+    try:
+        return bool(path.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_gguf(path: Path) -> bool:

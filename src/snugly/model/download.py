@@ -194,5 +194,7 @@ def disk_trouble(label: str, path: Path, error: OSError) -> DownloadError:
     return DownloadError(
         f"{'The disk is full' if full else 'The disk refuses'}: {label} is not complete.",
         f"{error.strerror or error} in {path.parent}; {format_bytes(kept)} of it are kept.",
-        "Make room and pull again: it resumes. `snugly rm` drops what is kept.",
+        "Make room and pull again: it resumes. `snugly rm` drops what is kept."
+        if full
+        else "Check who may write there, or put the store elsewhere with SNUGLY_STORE.",
     )

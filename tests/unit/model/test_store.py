@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import stat
 from dataclasses import asdict
 from pathlib import Path
@@ -199,12 +200,49 @@ def test_a_changed_byte_is_found_and_a_changed_size_at_once(store: Store) -> Non
     assert "pull" in store.problems()[0].remedy
 
 
+def test_a_hundred_changed_bits_and_all_are_found(store: Store) -> None:
+    # faults.md row 26; that pull then fetches again is in tests/process/test_pull.py
+    path = put(store, QWEN)
+    (item,) = store.installed()
+    dice = random.Random(26)
+    for _ in range(100):
+        body = bytearray(BODY)
+        body[dice.randrange(len(body))] ^= 1 << dice.randrange(8)
+        path.write_bytes(body)
+        assert "has changed" in store.verify(item).problem
+    path.write_bytes(BODY)
+    assert store.verify(item).problem == ""
+
+
 def test_a_file_put_there_by_hand_is_a_model_without_a_checksum(store: Store) -> None:
     put(store, QWEN).with_name(QWEN.rpartition("/")[2] + ".json").unlink()
     (item,) = store.installed()
     assert item.provenance.source == "local"
     checked = store.verify(item)
     assert (checked.problem, checked.recorded) == ("", False)
+
+
+def test_a_name_with_odd_characters_is_told_and_can_be_printed(store: Store) -> None:
+    folder = store.root / "p" / "m"
+    folder.mkdir(parents=True)
+    name = "x\x1b[31m.gguf" if os.name == "posix" else "con.gguf"
+    try:
+        (folder / name).write_bytes(BODY)
+    except OSError:
+        pytest.skip("this system refuses the name itself")
+    assert store.installed() == ()
+    (problem,) = store.problems()
+    assert problem.ref.isprintable()
+    assert "Rename" in problem.remedy
+
+
+def test_a_file_outside_is_never_removed(store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "x.gguf"
+    file.write_bytes(BODY)
+    (tmp_path / "x.gguf.json").write_text("the person's own")
+    with pytest.raises(UserError, match="not in the store"):
+        store.remove(store.find(str(file)))
+    assert sorted(p.name for p in tmp_path.glob("x*")) == ["x.gguf", "x.gguf.json"]
 
 
 def test_remove_leaves_nothing_behind(store: Store) -> None:

@@ -69,7 +69,8 @@ def _models(files: Sequence[str]) -> list[tuple[str, ...]]:
 def _named(models: list[tuple[str, ...]], wish: Wish) -> tuple[str, ...]:
     wanted = wish.file.lower()
     for parts in models:
-        if wanted in (part.lower() for part in parts):
+        # With "__" for "/": the name that `stored_names` gave it, as `snugly models` prints.
+        if wanted in (p.lower() for part in parts for p in (part, part.replace("/", "__"))):
             return parts
     same_name = [p for p in models if any(wanted == part.rpartition("/")[2].lower() for part in p)]
     if same_name:

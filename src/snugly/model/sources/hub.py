@@ -113,7 +113,6 @@ def _ask(question: Callable[[], T], wish: Wish, settings: Settings) -> T:
 
 
 def _raise_in_words(error: Exception, wish: Wish, settings: Settings) -> NoReturn:
-    import httpx2
     from huggingface_hub import errors
 
     repository, endpoint = f"{wish.publisher}/{wish.model}", settings.hf_endpoint.rstrip("/")
@@ -142,6 +141,14 @@ def _raise_in_words(error: Exception, wish: Wish, settings: Settings) -> NoRetur
             str(error).partition("\n")[0],
             "Write publisher/model.",
         ) from error
+    _raise_out_of_reach(error, repository, endpoint)
+
+
+def _raise_out_of_reach(error: Exception, repository: str, endpoint: str) -> NoReturn:
+    """The hub could not be asked, or did not answer as one does."""
+    import httpx2
+    from huggingface_hub import errors
+
     if isinstance(error, errors.OfflineModeIsEnabled):
         raise DownloadError(
             f"{repository} was not asked for.",
