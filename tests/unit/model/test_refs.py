@@ -169,11 +169,11 @@ def test_parts_of_a_split_model() -> None:
 def test_ten_thousand_hostile_names_and_none_outside_the_store() -> None:
     # faults.md row 28
     dice = random.Random(28)
-    pieces = ["..", ".", "/", "\\", "a", "b.gguf", ":", "@", "%2e%2e", "%2f", "~", "nul", "\x00",
-              " ", "hf.co/", "https://huggingface.co/", "resolve/main/", "..%5c", "\uff0f", "-"]  # fmt: skip
+    pieces = "..|.|/|\\|a|b.gguf|:|@|%2e%2e|%2f|~|nul|\x00| |hf.co/|resolve/main/|..%5c|\uff0f|-"
+    pieces += "|https://huggingface.co/"
     root, accepted = Path("/store"), 0
     for _ in range(10_000):
-        text = "".join(dice.choices(pieces, k=dice.randrange(1, 9)))
+        text = "".join(dice.choices(pieces.split("|"), k=dice.randrange(1, 9)))
         try:
             ref = parse(text)
         except UserError:
