@@ -6,7 +6,7 @@ Run as a program it is `snugly` with this model in the engine's place.
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -52,7 +52,7 @@ class FakeRunning:
     dead: bool = False
     closed: int = 0
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         if self.dead:
             raise EngineError("The engine is not there.")
         question = request.messages[-1].content

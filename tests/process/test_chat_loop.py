@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -149,12 +150,46 @@ async def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(
     assert len(starts.running) == 1, "the engine lives on"
 
 
-async def test_a_second_ctrl_c_does_not_cut_the_tidying_up(session: Session) -> None:
-    press_ctrl_c_in(0.2)
-    press_ctrl_c_in(0.2)
-    press_ctrl_c_in(0.21)
+async def test_ctrl_c_at_once_stops_too(session: Session) -> None:
+    press_ctrl_c_in(0)
     with pytest.raises(Stopped):
         await session.ask("slow", Sheet())
+    assert [role for role, _, state in said(session) if state is State.COMPLETE] == ["user"]
+
+
+async def test_ctrl_c_while_a_model_is_sought_or_started(db: Database) -> None:
+    def seek(_: str | None) -> Prepared:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _second in range(5):
+            time.sleep(1)
+        raise AssertionError("nobody stopped it")
+
+    @asynccontextmanager
+    async def start(prepared: Prepared) -> AsyncIterator[Launched]:
+        press_ctrl_c_in(0.05)
+        await asyncio.sleep(5)
+        async with launched(prepared) as ready:
+            yield ready
+
+    for seat in (Seat(seek, launched, None), Seat(prepare, start, None)):
+        session = Session(db, seat, system="", sampling=Sampling(), conversation=None)
+        with pytest.raises(Stopped):
+            await session.ask("hello", Sheet())
+        await asyncio.sleep(0.05)  # nothing that was cancelled late
+        assert session.conversation is None
+        assert seat.present is None
+
+
+async def test_a_second_ctrl_c_does_not_cut_the_tidying_up(session: Session) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # for one that comes late
+    try:
+        for seconds in (0.2, 0.2, 0.201):
+            press_ctrl_c_in(seconds)
+        with pytest.raises(Stopped):
+            await session.ask("slow", Sheet())
+        await asyncio.sleep(0.05)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert said(session)[-1][2] is State.INTERRUPTED
 
 
@@ -243,11 +278,9 @@ async def test_a_growing_answer_is_on_the_disk_before_it_ends(
 
 async def test_slow_drawing_does_not_hold_up_the_hearing() -> None:
     """A terminal that blocks (Ctrl-S, a slow line) must not make the engine wait."""
-    import time
-
     heard_at: list[float] = []
 
-    async def deltas() -> AsyncIterator[Delta]:
+    async def deltas() -> AsyncGenerator[Delta, None]:
         for number in range(50):
             heard_at.append(time.perf_counter())
             yield Delta(text=f"{number} ")
@@ -266,7 +299,7 @@ async def test_slow_drawing_does_not_hold_up_the_hearing() -> None:
 
 
 async def test_drawing_keeps_to_twelve_frames_a_second() -> None:
-    async def deltas() -> AsyncIterator[Delta]:
+    async def deltas() -> AsyncGenerator[Delta, None]:
         for _ in range(500):
             yield Delta(text="x")
             await asyncio.sleep(0.001)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -58,10 +58,10 @@ class Answer:
 
     def add(self, delta: Delta) -> None:
         """Take in one piece."""
-        if delta.text or delta.reasoning:
-            self.last_at = time.perf_counter()
-            if self.first_at is None:
-                self.first_at = self.last_at
+        # The last one counts too: it comes when the token that ends the answer is decoded.
+        self.last_at = time.perf_counter()
+        if self.first_at is None and (delta.text or delta.reasoning):
+            self.first_at = self.last_at
         if delta.text:
             self.pieces.append(delta.text)
         if delta.reasoning:
@@ -102,7 +102,7 @@ async def stoppable() -> AsyncIterator[None]:
 
 
 async def hear(
-    deltas: AsyncIterator[Delta], answer: Answer, screen: Screen, keep: Callable[[str], None]
+    deltas: AsyncGenerator[Delta, None], answer: Answer, screen: Screen, keep: Callable[[str], None]
 ) -> None:
     """Fill `answer` from `deltas` while it is drawn, and kept once a second, beside.
 
@@ -122,9 +122,7 @@ async def hear(
     finally:
         over.set()
         grew.set()
-        close = getattr(deltas, "aclose", None)
-        if close is not None:
-            await close()
+        await deltas.aclose()
         await beside
 
 

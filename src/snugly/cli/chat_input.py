@@ -4,6 +4,7 @@ import asyncio
 import codecs
 import contextlib
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -183,12 +184,12 @@ class Lines:
 
 @contextmanager
 def quiet_keyboard() -> Iterator[None]:
-    """Keys typed while an answer appears are neither echoed into it nor lost.
+    """Keys typed while no line is asked for are neither echoed into the output nor lost.
 
     Ctrl-C still interrupts. Carriage return stays what it is: turned into a newline it
     would mean "add a line" to the editor, which reads the keys afterwards.
     """
-    if os.name != "posix" or not is_dialogue():
+    if os.name != "posix":
         yield
         return
     import termios
@@ -203,3 +204,13 @@ def quiet_keyboard() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+@contextmanager
+def patient_interrupts() -> Iterator[None]:
+    """Ctrl-C between an answer and the next prompt is one too many, not the end."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

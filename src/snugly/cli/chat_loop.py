@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from snugly.cli.chat_answer import Answer, Stopped
+from snugly.cli.chat_answer import Answer, Stopped, stoppable
 from snugly.cli.chat_draw import (
     MarkdownScreen,
     PlainScreen,
@@ -12,7 +12,14 @@ from snugly.cli.chat_draw import (
     split_blocks,
     visible,
 )
-from snugly.cli.chat_input import Editor, Lines, Reader, is_dialogue, quiet_keyboard
+from snugly.cli.chat_input import (
+    Editor,
+    Lines,
+    Reader,
+    is_dialogue,
+    patient_interrupts,
+    quiet_keyboard,
+)
 from snugly.cli.chat_lines import Question, read_line
 from snugly.cli.chat_session import Session
 from snugly.cli.chat_stats import measurement_of
@@ -35,22 +42,26 @@ async def talk(session: Session) -> int:
 
     Raises: what launching the first model raises; KeyboardInterrupt in a pipe.
     """
-    dialogue = is_dialogue()
     try:
-        if dialogue:
-            if not await _welcome(session):
-                return 130
-            await _rounds(session, Editor(settings().cache / "chat-input"), MarkdownScreen())
-            code = 0
-        else:
-            at_terminal = sys.stdin.isatty()
-            reader = Lines(sys.stdin.fileno(), _plain_prompt if at_terminal else None)
-            code = await _rounds(session, reader, PlainScreen(sys.stdout), patient=at_terminal)
+        if is_dialogue():
+            with quiet_keyboard(), patient_interrupts():
+                return await _dialogue(session)
+        screen = PlainScreen(sys.stdout)
+        if sys.stdin.isatty():
+            with patient_interrupts():
+                return await _rounds(session, Lines(prompt=_plain_prompt), screen)
+        return await _rounds(session, Lines(), screen, patient=False)
     finally:
         await session.seat.leave()
-    if session.conversation is not None and dialogue:
+
+
+async def _dialogue(session: Session) -> int:
+    if not await _welcome(session):
+        return 130
+    await _rounds(session, Editor(settings().cache / "chat-input"), MarkdownScreen())
+    if session.conversation is not None:
         note(f"Kept: `snugly chat --resume {session.conversation}` goes on with it.")
-    return code
+    return 0
 
 
 def _plain_prompt() -> None:
@@ -60,7 +71,7 @@ def _plain_prompt() -> None:
 async def _welcome(session: Session) -> bool:
     """Start the model and show where things stand; False when the person stopped it."""
     try:
-        with quiet_keyboard():
+        async with stoppable():
             ready = await session.seat.take()
     except Stopped:
         note("Stopped before the model was ready.")
@@ -124,8 +135,7 @@ async def _one(session: Session, line: str, screen: Screen) -> None:
     if not isinstance(meant, Question):
         await obey(session, meant)
         return
-    with quiet_keyboard():
-        answer = await session.ask(meant.text, screen)
+    answer = await session.ask(meant.text, screen)
     _remark_on(answer, session)
     if session.heard is not None and (measured := measurement_of(session.heard)) is not None:
         try:

@@ -3,10 +3,12 @@
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snugly.cli.chat_answer import Stopped, stoppable
+from snugly.cli.chat_answer import Stopped
 from snugly.errors import SnuglyError
+from snugly.model.refs import looks_like_path
 
 if TYPE_CHECKING:  # `snugly chat --list` starts no engine and need not know of any
     from snugly.engine.launch import Launched, Prepared
@@ -34,16 +36,17 @@ class Seat:
     async def take(self) -> "Launched":
         """The running model; found, fetched and started when none is.
 
-        Raises: Stopped on Ctrl-C; what preparing and launching raise. Nothing is left
-        running then.
+        Call it inside `stoppable`.
+
+        Raises: Stopped on Ctrl-C while finding; what preparing and launching raise.
+        Nothing is left running then.
         """
         if self._launched is None:
             self.failed = True
             prepared = self._found()
-            async with stoppable():
-                self._launched = await self._stack.enter_async_context(self._launch(prepared))
+            self._launched = await self._stack.enter_async_context(self._launch(prepared))
             # From here on it is this model, even if a better one is installed meanwhile.
-            self.ref = self._launched.installed.ref
+            self.ref = lasting(self._launched.installed.ref)
             self.failed = False
         return self._launched
 
@@ -85,3 +88,8 @@ class Seat:
         except BaseException:
             self.ref, self.failed = before, False
             raise
+
+
+def lasting(ref: str) -> str:
+    """A reference that means the same in any folder: the conversation keeps it."""
+    return str(Path(ref).expanduser().absolute()) if looks_like_path(ref) else ref

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from snugly.chat.types import ChatRequest, Message
 from snugly.cli.chat_answer import Answer, hear, stoppable
 from snugly.cli.chat_draw import Screen
-from snugly.cli.chat_seat import Seat
+from snugly.cli.chat_seat import Seat, lasting
 from snugly.errors import EngineError, PromptTooLong
 from snugly.history import conversations
 from snugly.history.db import Database, now
@@ -77,21 +77,26 @@ class Session:
         was heard is kept, marked as interrupted); PromptTooLong, and then the
         conversation is as it was; HistoryError; what launching raises.
         """
+        try:
+            async with stoppable():
+                return await self._ask(question, screen)
+        except EngineError:
+            await self.seat.leave()  # the next question starts it again
+            raise
+
+    async def _ask(self, question: str, screen: Screen) -> Answer:
         launched = await self.seat.take()
         before = self.kept()
         request = self._request(before, question, launched)
         keeper = Keeper(self.db, self._keep_question(question, before, launched))
         answer = Answer()
         try:
-            async with stoppable():
-                await hear(launched.running.stream(request), answer, screen, keeper.keep)
+            await hear(launched.running.stream(request), answer, screen, keeper.keep)
         except PromptTooLong as error:
             self._take_back(before)
             raise _too_long(error) from error
-        except BaseException as error:
+        except BaseException:
             keeper.settle(answer, State.INTERRUPTED)
-            if isinstance(error, EngineError):
-                await self.seat.leave()  # the next question starts it again
             raise
         keeper.settle(answer, State.COMPLETE)
         self.heard = Heard(answer, launched, launched.running.peak_bytes())
@@ -111,7 +116,7 @@ class Session:
     def _keep_question(
         self, question: str, before: Conversation | None, launched: "Launched"
     ) -> int:
-        ref = launched.installed.ref
+        ref = lasting(launched.installed.ref)
         if before is None:
             self.conversation, _ = conversations.start(
                 self.db, model=ref, system=self.system, question=question

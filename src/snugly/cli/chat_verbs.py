@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from snugly.cli import chat_files
+from snugly.cli.chat_answer import stoppable
 from snugly.cli.chat_lines import Command, help_text
 from snugly.cli.chat_session import Session
 from snugly.cli.chat_stats import stats_text
@@ -31,7 +32,8 @@ async def _exit(_: Session, __: str) -> None:
 
 async def _model(session: Session, ref: str) -> None:
     if ref:
-        await session.seat.change(ref)
+        async with stoppable():
+            await session.seat.change(ref)
     present = session.seat.present
     if present is None:
         tell(f"{session.seat.ref or 'The best installed model'}, not started yet.")
