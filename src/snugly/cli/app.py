@@ -1,5 +1,6 @@
 """The verbs. Each lives in a module of its own that is imported when it is called."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ app = App(
     help="Large language models that fit and run well on the machine you already own.",
     version=f"snugly {__version__}",
     version_flags=["--version", "-V"],
+    suppress_keyboard_interrupt=False,  # `run` below says it, with the exit code
 )
 
 # name -> (module:function, one line of help). Help is repeated here because reading
@@ -46,8 +48,8 @@ def run(argv: Sequence[str]) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # `snugly models | head`: the reader has what it wanted. Nothing may be
-        # written at exit, or Python prints a traceback.
-        sys.stderr.close()
+        # `snugly models | head`: the reader has what it wanted. What is still buffered
+        # goes nowhere, or Python complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0

@@ -42,7 +42,8 @@ class Launched:
     running: Running
     plan: Plan
     installed: Installed
-    temperature: float | None
+    temperature: float | None  # what its makers recommend, where the catalogue knows
+    engine: str  # its name
 
 
 def _silent(_: str) -> None:
@@ -72,7 +73,6 @@ def prepare(
     else:
         chosen = _best_installed(store, machine, context, say)
         if chosen is not None:
-            _suggest(chosen, machine, say)
             return chosen
         say(f"No model is installed yet: fetching the small default, {DEFAULT_REF}.")
         installed = pull(DEFAULT_REF, store, config, progress)
@@ -159,9 +159,7 @@ def _best_installed(
 
 
 def _suggest(prepared: Prepared, machine: Machine, say: Say) -> None:
-    """Say what better model would fit when only the small default is at hand."""
-    if prepared.spec.n_params > 500_000_000:
-        return
+    """Say what better model than the small default would fit, and how to get it."""
     found = better(catalog.entries(), machine, ENGINES[DEFAULT][0](), prepared.spec.n_params)
     if found is not None:
         entry = found.entry
@@ -195,6 +193,6 @@ async def launched(
     engine = ENGINES[DEFAULT][1](settings())
     running = await engine.start(ready.plan)
     try:
-        yield Launched(running, ready.plan, ready.installed, ready.temperature)
+        yield Launched(running, ready.plan, ready.installed, ready.temperature, engine.name)
     finally:
         await running.stop()

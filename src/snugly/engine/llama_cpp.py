@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -102,7 +102,8 @@ class LlamaCppRunning:
             self._http = httpx2.AsyncClient(
                 transport=httpx2.AsyncHTTPTransport(uds=address.socket or None),
                 base_url=address.base_url,
-                headers={"Authorization": f"Bearer {address.key}"} if address.key else {},
+                headers={"Connection": "close"}
+                | ({"Authorization": f"Bearer {address.key}"} if address.key else {}),
                 timeout=httpx2.Timeout(10.0, read=self._silence_seconds),
                 # A connection each: the server drops idle ones without a word, and closing
                 # one is how an answer is cancelled.
@@ -111,7 +112,7 @@ class LlamaCppRunning:
             )
         return self._http
 
-    async def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         """Answer piece by piece; closing the iterator cancels the answer."""
         finished = False
         async with self._guarded():

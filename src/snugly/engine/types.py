@@ -1,6 +1,6 @@
 """The seam: what an engine is to the rest of the house."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from snugly.chat.types import ChatRequest, Delta
@@ -13,7 +13,7 @@ class Running(Protocol):
     plan: Plan
     pid: int
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         """Answer piece by piece; closing the iterator cancels the answer.
 
         Raises: PromptTooLong before the first piece; EngineError when the engine

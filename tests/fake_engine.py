@@ -1,0 +1,179 @@
+"""A worker that speaks the protocol of `snugly.engine.worker` and misbehaves on request.
+
+    python tests/fake_engine.py [switches] PARENT_PID
+
+    --ignore-term       SIGTERM does nothing
+    --hang              accept the request, then never say a word
+    --never-ready       never listen
+    --crash-after N     abort after N pieces (0: while loading)
+    --die-loading TEXT  print TEXT on stderr and exit with 1 while loading
+    --nan               say the kind of thing that a model full of NaNs says, for ever
+    --split-utf8        cut the stream's bytes inside characters and between surrogates
+    --separators        put U+2028, U+0085 and CR LF into the answer
+    --no-done           close the stream politely without finishing it
+    --pieces N          length of the answer (default 8)
+    --delay SECONDS     pause before each piece
+    --words TEXT        what the answer consists of
+
+The context is the plan's; a prompt of more words than that is refused as llama-server does.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socketserver
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+options = argparse.ArgumentParser()
+options.add_argument("--ignore-term", action="store_true")
+options.add_argument("--hang", action="store_true")
+options.add_argument("--never-ready", action="store_true")
+options.add_argument("--crash-after", type=int)
+options.add_argument("--die-loading", default="")
+options.add_argument("--nan", action="store_true")
+options.add_argument("--split-utf8", action="store_true")
+options.add_argument("--separators", action="store_true")
+options.add_argument("--no-done", action="store_true")
+options.add_argument("--pieces", type=int, default=8)
+options.add_argument("--delay", type=float, default=0.0)
+options.add_argument("--words", default="word ")
+options.add_argument("parent", type=int)
+switch = options.parse_args()
+
+
+def crash() -> None:
+    print("0.00.001.000 E ggml: GGML_ASSERT(fake != nullptr) failed", file=sys.stderr, flush=True)
+    os.abort()
+
+
+class Handler(BaseHTTPRequestHandler):
+    context = 0
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "socket"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/apply-template":
+            self.answer({"prompt": " ".join(m["content"] for m in body["messages"])})
+        elif self.path == "/tokenize":
+            self.answer({"tokens": list(range(len(body["content"].split())))})
+        else:
+            self.chat(body)
+
+    def answer(self, body: Any, status: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def chat(self, body: dict[str, Any]) -> None:
+        n_prompt = sum(len(message["content"].split()) for message in body["messages"])
+        if n_prompt >= self.context:
+            error = {
+                "code": 400,
+                "message": "request exceeds the available context size",
+                "type": "exceed_context_size_error",
+                "n_prompt_tokens": n_prompt,
+                "n_ctx": self.context,
+            }
+            return self.answer({"error": error}, 400)
+        if switch.hang:
+            time.sleep(3600)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        words = self.words()
+        for index in range(10**9 if switch.nan else switch.pieces):
+            if switch.crash_after is not None and index >= switch.crash_after:
+                crash()
+            time.sleep(switch.delay)
+            self.event({"choices": [{"delta": {"content": words(index)}, "finish_reason": None}]})
+        if switch.no_done:
+            return None
+        self.event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+        self.event(
+            {
+                "choices": [],
+                "usage": {"prompt_tokens": n_prompt, "completion_tokens": switch.pieces},
+                "timings": {
+                    "cache_n": 0,
+                    "prompt_ms": 10.0,
+                    "predicted_ms": 100.0,
+                    "prompt_per_second": 100.0 * n_prompt,
+                    "predicted_per_second": 10.0 * switch.pieces,
+                },
+            }
+        )
+        self.wfile.write(b"data: [DONE]\n\n")
+        return None
+
+    def words(self) -> Any:
+        if switch.nan:
+            return lambda _: "@@@@"
+        if switch.split_utf8:
+            halves = ["\ud83d", "\ude00", "é", "\u4e2d", "\ud83d", "\udc4d", "\U0001f600", "!"]
+            return lambda index: halves[index % len(halves)]
+        if switch.separators:
+            return lambda index: ["a\u2028b", "c\u0085d", "e\r\nf", "g\x1bh"][index % 4]
+        return lambda _: switch.words
+
+    def event(self, value: Any) -> None:
+        # Lone surrogates can only be sent as escapes, everything else goes out raw.
+        text = json.dumps(value, ensure_ascii=False)
+        text = "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+        data = b"data: " + text.encode() + b"\n\n"
+        pieces = [data[i : i + 1] for i in range(len(data))] if switch.split_utf8 else [data]
+        for piece in pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
+
+
+class SocketServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+class PortServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+def watch_parent() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    if switch.ignore_term:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    config = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=watch_parent, daemon=True).start()
+    if switch.crash_after == 0:
+        crash()
+    if switch.die_loading:
+        print(switch.die_loading, file=sys.stderr, flush=True)
+        sys.exit(1)
+    if switch.never_ready:
+        time.sleep(3600)
+    Handler.context = config["context"]
+    server = (
+        SocketServer(config["socket"], Handler)
+        if config["socket"]
+        else PortServer(("127.0.0.1", config["port"]), Handler)
+    )
+    print(json.dumps({"event": "listening"}), flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.making import CPU_ENGINE, apple_gpu, layer, machine, machines, spec, specs
+
+from snugly.errors import DoesNotFit, UserError
+from snugly.machine.types import Machine
+from snugly.model.types import ModelSpec
+from snugly.plan.choose import choose, or_refuse, reserve_bytes, threads
+from snugly.plan.types import EngineFacts, Need, Plan, Rejected
+from snugly.units import GiB, MiB
+
+METAL = EngineFacts("xllamacpp", 32 * MiB, frozenset(), "metal")
+
+
+@given(machines(), specs(), st.one_of(st.none(), st.integers(512, 1 << 20)))
+def test_no_plan_ever_exceeds_what_is_free(
+    box: Machine, model: ModelSpec, context: int | None
+) -> None:
+    if context is not None and context > model.context_train:
+        return
+    choice = choose(box, model, Need(context), CPU_ENGINE)
+    if isinstance(choice, Plan):
+        assert choice.estimate.total_bytes + reserve_bytes(box.ram) <= box.ram.free_bytes
+        assert 1 <= choice.threads <= (box.cpu.logical_cores.value or 1)
+        assert context is None or choice.context == context
+    else:
+        assert choice.needed_bytes > choice.free_bytes - choice.reserve_bytes
+
+
+@given(machines(), specs())
+def test_the_remedy_of_a_shorter_context_is_true(box: Machine, model: ModelSpec) -> None:
+    choice = choose(box, model, Need(model.context_train), CPU_ENGINE)
+    if isinstance(choice, Rejected) and "--context" in choice.remedy:
+        context = int(choice.remedy.split("--context ")[1].split()[0])
+        assert isinstance(choose(box, model, Need(context), CPU_ENGINE), Plan)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_numbers() -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        or_refuse(choose(machine(4 * GiB), spec(weight_bytes=20 * GiB), Need(), CPU_ENGINE))
+    assert "GiB of RAM" in caught.value.because
+    assert "more: close other programs" in caught.value.remedy
+
+
+def test_without_room_for_the_faster_copy_the_weights_stay_as_they_are() -> None:
+    model = spec(weight_bytes=5 * GiB, kept_as="Q4_K")
+    roomy = choose(machine(16 * GiB), model, Need(4096), CPU_ENGINE)
+    tight = choose(machine(8 * GiB), model, Need(4096), CPU_ENGINE)
+    assert isinstance(roomy, Plan)
+    assert roomy.repack
+    assert isinstance(tight, Plan)
+    assert not tight.repack
+    assert any("faster copy" in reason for reason in tight.why)
+
+
+def test_the_context_is_as_long_as_memory_allows_up_to_32k() -> None:
+    model = spec(context=131072)
+    assert choose(machine(64 * GiB), model, Need(), CPU_ENGINE).context == 32768  # type: ignore[union-attr]
+    # 4 GiB of weights, 2.7 GiB left: 16k would take 2 GiB of cache, over a quarter of what is free
+    assert choose(machine(8 * GiB), model, Need(), CPU_ENGINE).context == 8192  # type: ignore[union-attr]
+
+
+def test_a_context_beyond_training_is_refused() -> None:
+    with pytest.raises(UserError, match="cannot use a context of 65,536"):
+        choose(machine(), spec(context=32768), Need(65536), CPU_ENGINE)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        (machine(cores=8), 8),
+        (machine(cores=2, busy=1.0), 1),
+        (machine(cores=2, busy=2.0), 1),
+        (machine(cores=14, performance=6), 6),
+        (machine(cores=8, usable=2.5), 2),
+        (machine(cores=8, usable=0.5), 1),
+    ],
+)
+def test_one_thread_per_free_fast_core(box: Machine, expected: int) -> None:
+    assert threads(box)[0] == expected
+
+
+def test_apples_gpu_takes_all_layers_within_its_wired_limit() -> None:
+    box = machine(16 * GiB, gpus=(apple_gpu(11 * GiB),))
+    plan = choose(box, spec(), Need(), METAL)
+    assert isinstance(plan, Plan)
+    assert (plan.pool, plan.gpu_layers) == ("unified", 33)
+    big = choose(box, spec(weight_bytes=11 * GiB), Need(), METAL)
+    assert isinstance(big, Rejected)
+    assert big.pool == "unified"
+
+
+def test_budget_caps_the_plan() -> None:
+    model = spec((layer(),) * 32)
+    assert isinstance(choose(machine(), model, Need(budget_bytes=2 * GiB), CPU_ENGINE), Rejected)

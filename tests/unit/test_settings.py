@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from snugly.errors import UserError
+from snugly.settings import config_file, settings
+
+
+def write(text: str) -> None:
+    config_file().parent.mkdir(parents=True, exist_ok=True)
+    config_file().write_text(text)
+
+
+def test_variable_wins_over_file_and_file_over_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('hf_endpoint = "http://mirror"\nengine_start_seconds = 5\n')
+    monkeypatch.setenv("SNUGLY_ENGINE_START_SECONDS", "7")
+    assert settings().hf_endpoint == "http://mirror"
+    assert settings().engine_start_seconds == 7
+    assert settings().engine_silence_seconds == 60
+
+
+def test_a_typing_slip_is_refused_by_name() -> None:
+    write("hf_endpiont = 1\n")
+    with pytest.raises(UserError, match="hf_endpiont"):
+        settings()
+
+
+def test_a_wrong_value_is_refused_by_name() -> None:
+    write("engine_start_seconds = -1\n")
+    with pytest.raises(UserError, match="engine_start_seconds"):
+        settings()
+
+
+def test_a_file_that_is_not_toml_names_itself() -> None:
+    write("store = [\n")
+    with pytest.raises(UserError, match=str(config_file())):
+        settings()
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/settings.md").read_text()
+    missing = [name for name in type(settings()).model_fields if f"`{name}`" not in page]
+    assert not missing
