@@ -57,7 +57,9 @@ def _gpu(node: Node, place: int) -> Gpu:
     device = node.told("asic", "device_id")
     gfx = node.first(("asic", "target_graphics_version"), ("asic", "gfx_version"))
     usage = node.at("mem_usage") or node.at("fb_memory_usage") or Node("")
-    vram = node.first(("vram", "size"), ("vram", "vram_size")) or usage.told("total_vram")
+    vram = node.first(
+        ("vram", "size"), ("vram", "vram_size"), ("vram", "vram_size_mb")
+    ) or usage.told("total_vram")
     gpu = replace(
         blank(Gpu, f"{how} does not tell", vendor="amd", index=place if index is None else index),
         name=known(name, how),

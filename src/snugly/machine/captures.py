@@ -8,6 +8,7 @@ headings, shell prompts or nothing at all.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import PurePath
 
 from snugly.machine import apple
@@ -34,6 +35,7 @@ _PROMPT = re.compile(
     r"^(?:# ?)?(?:[\w.@~:/-]{0,60}\$|[\w.@~:/\\ -]{1,60}>) (?P<command>[a-z/.].*)$"
 )
 
+MAX_GPUS = 256  # more is no machine
 MAX_CHARACTERS = 2_000_000  # no tool prints more; a larger file is something else
 
 
@@ -76,8 +78,10 @@ def read_capture(text: str, name: str = "") -> Capture:
     A text that no reader knows gives one reading with a remark that says so. The file's
     `name` is a hint for texts too short to be sure of ("meminfo").
     """
-    clean = text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\x00", "").removeprefix("\ufeff")
+    clean = text[:MAX_CHARACTERS].replace("\r\n", "\n").removeprefix("\ufeff")
+    # What a terminal would obey must not reach one.
     clean = re.sub(r"\x1b\[[0-9;]{0,20}[A-Za-z]", "", clean)
+    clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", clean)
     # No tool prints such runs, and patterns that meet them would take their time.
     clean = re.sub(r"[ \t]{300,}", " " * 300, re.sub(r"\n{4,}", "\n\n\n", clean))
     readings: list[Reading] = []
@@ -112,7 +116,7 @@ def machine_from(captures: Iterable[Capture]) -> Machine:
             cpu = merge(cpu, reading.cpu) if reading.cpu else cpu
             memory = merge(memory, reading.memory) if reading.memory else memory
             platform = merge(platform, reading.platform) if reading.platform else platform
-            gpus = join_gpus(gpus, reading.gpus)
+            gpus = join_gpus(gpus, reading.gpus)[:MAX_GPUS]
             npus += [npu for npu in reading.npus if npu not in npus]
             where = ": ".join(part for part in (capture.name, reading.tool) if part)
             missing += [unknown(f"{where}: {remark}") for remark in reading.remarks]
@@ -128,7 +132,7 @@ def join_gpus(known: list[Gpu], more: Iterable[Gpu]) -> list[Gpu]:
     or, where one has none, the index.
     """
     joined = list(known)
-    for gpu in more:
+    for gpu in islice(more, MAX_GPUS):
         twin = next((i for i, other in enumerate(joined) if _same(other, gpu)), None)
         if twin is None:
             joined.append(gpu)

@@ -1,5 +1,6 @@
 """The processor out of /proc/cpuinfo, `lscpu` (text and JSON) and py-cpuinfo."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,8 +13,8 @@ from snugly.machine.types import Cpu, Fact, assumed, probed, unknown
 # The instruction sets that decide how fast a model runs: our name, then the words for it in
 # /proc/cpuinfo and lscpu (x86, arm), in macOS's sysctl and in py-cpuinfo.
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
-    "avx": ("avx", "avx1.0"),
-    "avx2": ("avx2",),
+    "avx": ("avx", "avx1.0", "avx1_0"),
+    "avx2": ("avx2", "avx2_0"),
     "fma": ("fma",),
     "f16c": ("f16c",),
     "bmi2": ("bmi2",),
@@ -52,6 +53,8 @@ _ARM_PARTS = {
     (0x4E, 0x004): "Carmel", (0x51, 0x001): "Oryon", (0xC0, 0xAC3): "Ampere-1",
     (0xC0, 0xAC4): "Ampere-1A", (0x48, 0xD01): "TaiShan-v110",
 }  # fmt: skip
+# x86; LoongArch; POWER; RISC-V. The model of System/390 is a number.
+_MODEL_KEYS = ("model name", "Model Name", "cpu", "uarch", "machine", "vendor_id")
 _LITTLE = {"Cortex-A7", "Cortex-A35", "Cortex-A53", "Cortex-A55", "Cortex-A510", "Cortex-A520"}
 _ARCHITECTURES = {"aarch64": "arm64", "amd64": "x86_64", "x86-64": "x86_64", "i86pc": "x86_64"}
 
@@ -90,9 +93,10 @@ def read_cpuinfo(text: str) -> Cpu:
             (blocks[-1] if in_block and key != "Processor" else shared).setdefault(key, value)
     first = {**shared, **(blocks[0] if blocks else {})}
     flags = first.get("flags") or first.get("Features")
+    count = len(blocks) or whole(first.get("# processors"))
     cpu = replace(
         blank(Cpu, f"{how} does not tell"),
-        logical_cores=known(len(blocks) or None, how),
+        logical_cores=known(count or None, how),
         instructions=_flags(flags, how),
         architecture=known(_cpuinfo_architecture(first, flags), how),
     )
@@ -107,19 +111,25 @@ def _cpuinfo_architecture(first: Mapping[str, str], flags: str | None) -> str | 
         return (
             "arm64" if "asimd" in words else "armv" + first.get("CPU architecture", "7")[:1] + "l"
         )
-    if flags is None:
+    if "isa" in first:
+        return "riscv64" if first["isa"].startswith("rv64") else "riscv32"
+    if first.get("vendor_id") == "IBM/S390":
+        return "s390x"
+    if first.get("cpu", "").startswith("POWER"):
+        return "ppc64"
+    if flags is None or "fpu" not in words:
         return None
     return "x86_64" if "lm" in words else "i686"
 
 
 def _x86(cpu: Cpu, blocks: list[dict[str, str]], first: Mapping[str, str], how: str) -> Cpu:
-    sockets = {block.get("physical id", "0") for block in blocks}
+    sockets = {block["physical id"] for block in blocks if "physical id" in block}
     cores = {(b.get("physical id", "0"), b["core id"]) for b in blocks if "core id" in b}
     cache = size(first.get("cache size"))
     last_level = first.get("vendor_id") != "AuthenticAMD"
     cpu = replace(
         cpu,
-        model=known(said(first.get("model name")), how),
+        model=known(next((n for key in _MODEL_KEYS if (n := said(first.get(key)))), None), how),
         sockets=known(len(sockets) or None, how),
         physical_cores=known(len(cores) or None, how),
     )
@@ -230,12 +240,14 @@ def _lscpu_cores(cpu: Cpu, fields: list[tuple[str, str]], how: str) -> Cpu:
         blocks[-1].setdefault(key, value)
     physical = sockets = 0
     for block in blocks:
-        groups = whole(block.get("Socket(s)")) or whole(block.get("Cluster(s)")) or 0
-        each = (
-            whole(block.get("Core(s) per socket")) or whole(block.get("Core(s) per cluster")) or 0
+        groups = _product(block, "Socket(s)") or _product(
+            block, "Socket(s) per book", "Book(s) per drawer", "Drawer(s)"
         )
-        physical += groups * each
-        sockets += whole(block.get("Socket(s)")) or 0
+        if groups:
+            physical += groups * _product(block, "Core(s) per socket")
+            sockets += groups
+        else:
+            physical += _product(block, "Cluster(s)", "Core(s) per cluster")
     many = sockets > 1 and sockets == cpu.logical_cores.value
     where = f"{how}, as the virtual machine shows it: each thread a socket" if many else how
     return replace(
@@ -243,6 +255,11 @@ def _lscpu_cores(cpu: Cpu, fields: list[tuple[str, str]], how: str) -> Cpu:
         sockets=known(sockets or None, where, f"{how} does not tell"),
         physical_cores=known(physical or None, where, f"{how} does not tell"),
     )
+
+
+def _product(block: Mapping[str, str], *keys: str) -> int:
+    """The fields multiplied; one that is not told, or is "-", makes it 0."""
+    return math.prod(whole(block.get(key)) or 0 for key in keys)
 
 
 def _cache(text: str | None, how: str) -> Fact[int]:

@@ -51,10 +51,10 @@ def spins(host: Host, major: int, minor: int, place: Path) -> Fact[bool]:
         return unknown("the kernel does not tell for this device")
     name = folder.resolve().name
     virtual = re.match(r"(vd|xvd|nbd|rbd)[a-z0-9]", name)
-    how = f"queue/rotational of {name}" + (
-        ": a virtual disk, so what the host claims" if virtual else ""
-    )
-    return known(any(flags), how)
+    if virtual:
+        # Hypervisors leave the flag at its default, so it tells nothing of the real disk.
+        return unknown(f"{name} is a virtual disk")
+    return known(any(flags), f"queue/rotational of {name}")
 
 
 def _flags(folder: Path, depth: int) -> list[bool]:

@@ -9,6 +9,7 @@ from snugly.machine.jsontext import read_json
 from snugly.machine.types import Gpu, GpuKind, assumed
 
 _HOW = "nvtop"
+MAX_GPUS = 256  # more is no machine
 
 
 def read_nvtop(text: str) -> tuple[Gpu, ...]:
@@ -18,7 +19,7 @@ def read_nvtop(text: str) -> tuple[Gpu, ...]:
     """
     data, _ = read_json(text, "nvtop")
     gpus: list[Gpu] = []
-    for entry in data if isinstance(data, list) else []:
+    for entry in data[:MAX_GPUS] if isinstance(data, list) else []:
         if isinstance(entry, dict) and "device_name" in entry:
             vendor = maker(str(entry["device_name"]))
             gpus.append(_gpu(entry, vendor, sum(gpu.vendor == vendor for gpu in gpus)))

@@ -180,9 +180,10 @@ def _kind(tool: str, sign: str, parse: Parse) -> Kind:
     return Kind(tool, re.compile(sign, re.MULTILINE), parse)
 
 
-_CSV_SIGN = (
-    r"^[^\n|<]*\b(name|index|memory\.total|memory\.free|driver_version)\b[^\n|<]*,|^[^\n]*MiB, "
-)
+# A column of --query-gpu between commas, or an amount between them. Each alternative is tied
+# to its place, so that a long line is looked at once.
+_COLUMN = r"(?:name|index|memory\.(?:total|used|free)|utilization\.gpu|driver_version|uuid)"
+_CSV_SIGN = rf"^{_COLUMN}(?: \[\S{{1,9}}\])?,|, ?{_COLUMN}(?: \[\S{{1,9}}\])?(?:,|$)|\d MiB, "
 
 KINDS: tuple[Kind, ...] = (
     _kind("nvidia-smi -q -x", r"<nvidia_smi_log", _smi_xml),
@@ -193,7 +194,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     _kind(
         "nvidia-smi table",
-        r"^\|\s+\d+\s.*\|\s*[0-9A-F]{8}:",
+        r"^\|\s+\d+\s.*\|\s*[0-9A-Fa-f]{4,8}:",
         _only_gpus("nvidia-smi table", nvidia_text.read_smi_table),
     ),
     _kind("nvidia-smi -q", r"NVSMI LOG", _smi_query),
@@ -217,26 +218,26 @@ KINDS: tuple[Kind, ...] = (
     ),
     _kind(
         "nvtop",
-        r'"device_name"\s*:[^\n]*\n?[^\n]*"gpu_clock"',
+        r'"(gpu_clock|gpu_util)" ?:',
         _only_gpus("nvtop", nvtop.read_nvtop, json=True),
     ),
     _kind("system_profiler", r'"SPDisplaysDataType"|^[ \t]*Chipset Model: ', _displays),
     _kind("system_profiler", r'"SPHardwareDataType"|^[ \t]*(Model Identifier|Chip): ', _hardware),
     _kind(
         "Metal log",
-        r"ggml_metal.*(GPU name|recommendedMaxWorkingSetSize|found device)",
+        r"recommendedMaxWorkingSetSize|ggml_metal\w{0,20}: (GPU name|found device)",
         _metal,
     ),
     _kind("sysctl", r"^[ \t]*(hw\.(memsize|ncpu|physicalcpu)|machdep\.cpu\.\w+)\s*[:=]", _sysctl),
     _kind("vm_stat", r"^Mach Virtual Memory Statistics", _vm_stat),
-    _kind("/proc/cpuinfo", r"^[Pp]rocessor\s*:", _cpuinfo),
+    _kind("/proc/cpuinfo", r"^[Pp]rocessor[ \t]*:|^vendor_id[ \t]*: IBM/S390", _cpuinfo),
     _kind(
         "lscpu",
         r"^[ \t]*(CPU op-mode\(s\)|Model name|Thread\(s\) per core|Flags):|\"lscpu\"\s*:",
         _lscpu,
     ),
     _kind("/proc/meminfo", r"^[ \t]*Mem(Total|Free|Available):\s+\d+ kB", _meminfo),
-    _kind("tegrastats", r"\bRAM \d+/\d+MB.*\bCPU \[", _tegrastats),
+    _kind("tegrastats", r"\bRAM \d{1,9}/\d{1,9}MB ", _tegrastats),
     _kind("sysfs", r"^/(sys|proc)/[^\s:]+:", _files),
     _kind("/proc/version", r"^Linux version \S+", _proc_version),
     _kind("inxi", r"^[ \t]*Info: .*-core ", _inxi),
