@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping
 from enum import Enum
@@ -25,7 +26,8 @@ def console(stderr: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 200
+    # COLUMNS is a person's word; without it a pipe gets room for every table.
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 200
     return Console(stderr=stderr, highlight=False, soft_wrap=not stream.isatty(), width=width)
 
 
