@@ -89,15 +89,10 @@ def read_capture(text: str, name: str = "") -> Capture:
         found = read_section(section.text, section.command, PurePath(name).name)
         label = section.heading or section.command
         readings += [replace(reading, section=reading.section or label) for reading in found]
-    if not any(_tells(reading) for reading in readings):
-        remarks = tuple(remark for reading in readings for remark in reading.remarks)
-        why = remarks or ("No tool that Snugly knows prints such a text.",)
-        return Capture(name, (Reading("unknown", remarks=why),))
+    if not readings:
+        why = ("No tool that Snugly knows prints such a text.",)
+        readings.append(Reading("unknown", remarks=why))
     return Capture(name, tuple(readings))
-
-
-def _tells(reading: Reading) -> bool:
-    return bool(reading.cpu or reading.memory or reading.gpus or reading.npus or reading.platform)
 
 
 def machine_from(captures: Iterable[Capture]) -> Machine:

@@ -1,5 +1,6 @@
 """The one seam to the outside: reading small files under a root, running tools with a limit."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -44,6 +45,10 @@ def run_tool(tool: str, *args: str) -> str:
         output, _ = process.communicate(timeout=TOOL_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
+        if process.stdout:
+            process.stdout.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)  # stuck in a driver it cannot even die
         raise NoAnswer(f"{tool} did not answer in {TOOL_SECONDS:.0f} s") from None
     if process.returncode != 0 and not output.strip():
         raise NoAnswer(f"{tool} failed with exit code {process.returncode}")
