@@ -90,6 +90,12 @@ def _decode(data: bytes) -> str:
 
 
 def _show_this(measure: bool, as_json: bool) -> None:
+    from snugly.machine.host import Host
+    from snugly.machine.load import Clock
+
+    host = Host()
+    begun = Clock.read(host)  # first of all: the load is taken while the rest is imported
+
     import dataclasses
 
     from snugly.machine.detect import detect
@@ -97,7 +103,7 @@ def _show_this(measure: bool, as_json: bool) -> None:
     from snugly.settings import settings
 
     cache = settings().cache
-    found = detect(settings().store)
+    found = detect(settings().store, host, begun)
     if measure:
         found = _measured(found, cache)
     else:

@@ -108,6 +108,16 @@ def read_rocm_smi(text: str) -> tuple[Gpu, ...]:
     )
 
 
+def read_rocm_smi_text(text: str) -> tuple[Gpu, ...]:
+    """GPUs of rocm-smi without --json: lines "GPU[0] : VRAM Total Memory (B): 17163091968"."""
+    cards: dict[int, dict[str, object]] = {}
+    for match in re.finditer(r"^GPU\[(\d{1,4})\][ \t]*: ([^:\n]*):(.*)$", text, re.MULTILINE):
+        cards.setdefault(int(match[1]), {}).setdefault(match[2].strip(), match[3].strip())
+    driver = re.search(r"^Driver version:(.*)$", text, re.MULTILINE)
+    version = said(driver[1]) if driver else None
+    return tuple(_card(index, card, version) for index, card in sorted(cards.items())[:256])
+
+
 def _card(index: int, raw: dict[str, object], driver: str | None) -> Gpu:
     how = "rocm-smi"
     card = {key.lower(): value for key, value in raw.items()}

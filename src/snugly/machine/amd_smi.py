@@ -20,7 +20,7 @@ def read_amd_smi(text: str) -> tuple[Gpu, ...]:
 
     Raises: ValueError for JSON of which nothing can be read.
     """
-    start = re.search(r"^\s*[\[{]", text, re.MULTILINE)
+    start = re.search(r"^[ \t]*[\[{]", text, re.MULTILINE)
     if start is None:
         tree = read_indented(text, ": ")
         return tuple(_gpu(node, place) for place, node in enumerate(_gpu_nodes(tree)))

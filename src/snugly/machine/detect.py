@@ -19,6 +19,7 @@ from snugly.machine.gpus import (
     read_nvidia,
 )
 from snugly.machine.host import TOOL_SECONDS, Host, NoAnswer, Task
+from snugly.machine.load import Clock, busy_cores
 from snugly.machine.memory import read_meminfo, within
 from snugly.machine.types import (
     Cpu,
@@ -27,22 +28,20 @@ from snugly.machine.types import (
     Memory,
     Platform,
     assumed,
-    measured,
     probed,
     unknown,
 )
 
-LOAD_SECONDS = 0.1  # ten ticks of the kernel's clock per core
 
-
-def detect(store: Path, host: Host | None = None) -> Machine:
+def detect(store: Path, host: Host | None = None, begun: Clock | None = None) -> Machine:
     """Everything that can be known of this box without measuring, in a fraction of a second.
 
-    `store` is the folder of models, whose disk is asked. Nothing missing is an error: what
-    could not be had is a fact with a reason.
+    `store` is the folder of models, whose disk is asked; `begun` a clock read earlier, over
+    which the load is taken. Nothing missing is an error: what could not be had is a fact
+    with a reason.
     """
     host = host or Host()
-    begun = _Clock.now(host)
+    begun = begun or Clock.read(host)
     sysctl = _sysctl(host) if host.system == "darwin" else {}
     files = drm_files(host) if host.system == "linux" else {}
     questions = {name: Task(name, ask) for name, ask in _gpu_questions(host, files, sysctl).items()}
@@ -54,7 +53,7 @@ def detect(store: Path, host: Host | None = None) -> Machine:
     found = [_answer(task, deadline) for task in questions.values()]
     gpus = tuple(gpu for part, _ in found for gpu in part)
     return Machine(
-        cpu=replace(processor, load=_load(host, begun)),
+        cpu=replace(processor, load=busy_cores(host, begun)),
         memory=memory,
         gpus=tuple(
             replace(gpu, free_bytes=_shared_free(gpu.total_bytes, memory))
@@ -189,38 +188,3 @@ def _platform(host: Host) -> Platform:
         notebook=platform.read_notebook(host.env),
         board=platform.read_board(files),
     )
-
-
-class _Clock:
-    """Work done by all cores and by us, at one moment."""
-
-    def __init__(self, host: Host) -> None:
-        self.at = time.monotonic()
-        self.busy = _busy_seconds(host)
-        ours = os.times()
-        self.ours = ours.user + ours.system + ours.children_user + ours.children_system
-
-    @staticmethod
-    def now(host: Host) -> "_Clock":
-        return _Clock(host)
-
-
-def _busy_seconds(host: Host) -> float | None:
-    if host.system == "linux":
-        return topology.read_busy(host.read("/proc/stat") or "")
-    import psutil
-
-    times = psutil.cpu_times()
-    return float(times.user + times.system + getattr(times, "nice", 0.0))
-
-
-def _load(host: Host, begun: _Clock) -> Fact[float]:
-    """Busy cores between `begun` and now, at least LOAD_SECONDS later, without our own work."""
-    how = "/proc/stat" if host.system == "linux" else "psutil"
-    if begun.busy is None:
-        return unknown(f"{how} does not tell")
-    time.sleep(max(begun.at + LOAD_SECONDS - time.monotonic(), 0))
-    now = _Clock(host)
-    span = now.at - begun.at
-    work = (now.busy or begun.busy) - begun.busy - (now.ours - begun.ours)
-    return measured(round(max(work / span, 0.0), 2), f"{how} over {span:.2f} s, without Snugly")

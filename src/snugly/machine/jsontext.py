@@ -2,10 +2,12 @@
 
 import json
 import re
+from itertools import islice
 from typing import Any
 
 # A whole string, or one of the signs that structure JSON.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}\[\],]')
+_START = re.compile(r"^[ \t]*[\[{]", re.MULTILINE)
 _TRIES = 40  # cut points tried, from the end; a real cut needs one or two
 
 
@@ -16,16 +18,20 @@ def read_json(text: str, tool: str) -> tuple[Any, bool]:
 
     Raises: ValueError when there is nothing to read.
     """
-    start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=-1)
-    if start < 0:
-        raise ValueError(f"{tool} gave no JSON")
-    body = text[start:]
-    try:
-        return json.JSONDecoder().raw_decode(body)[0], True
-    except RecursionError:
-        raise ValueError(f"{tool}'s JSON is nested too deep") from None
-    except ValueError:
-        pass
+    starts = [match.end() - 1 for match in islice(_START.finditer(text), _TRIES)]
+    if not starts:
+        at = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=-1)
+        if at < 0:
+            raise ValueError(f"{tool} gave no JSON")
+        starts = [at]
+    for start in starts:
+        try:
+            return json.JSONDecoder().raw_decode(text[start:])[0], True
+        except RecursionError:
+            raise ValueError(f"{tool}'s JSON is nested too deep") from None
+        except ValueError:
+            continue  # "[WARN] ..." before the JSON looks like a list
+    body = text[starts[0] :]
     for end, closers in reversed(_cut_points(body)[-_TRIES:]):
         try:
             return json.loads(body[:end] + closers), False

@@ -19,7 +19,7 @@ from snugly.units import MiB
 BUDGET_SECONDS = 10.0
 DISK_BYTES = 256 * MiB
 _PIECE = 4 * MiB
-_SIDE = 1024  # of the square matrices; 4 MiB each, past most L2 caches
+_SIDE = 1024  # of the square matrices, 4 MiB each; a quarter of it on slow machines
 Progress = Callable[[str, float], None]  # what is being measured, and the share done
 
 
@@ -114,10 +114,15 @@ def _f32(seconds: float) -> Fact[float]:
     """Floating-point operations per second of numpy's BLAS, on as many threads as it likes."""
     import numpy as np
 
-    left = np.full((_SIDE, _SIDE), 1.5, dtype=np.float32)
+    side = _SIDE // 4
+    small = np.full((side, side), 1.5, dtype=np.float32)
+    # A product of four times the side takes 64 times as long, and it is done four times.
+    if min(_timed(lambda: small @ small, 0.0)) * 64 * 4 < seconds:
+        side = _SIDE
+    left = np.full((side, side), 1.5, dtype=np.float32)
     repeats = _timed(lambda: left @ left, seconds)
-    how = f"numpy (BLAS) product of {_SIDE}x{_SIDE} f32 matrices, median of {len(repeats)}"
-    return measured(2 * _SIDE**3 / statistics.median(repeats), how)
+    how = f"numpy (BLAS) product of {side}x{side} f32 matrices, median of {len(repeats)}"
+    return measured(2 * side**3 / statistics.median(repeats), how)
 
 
 def _timed(action: Callable[[], object], seconds: float) -> list[float]:

@@ -207,6 +207,11 @@ KINDS: tuple[Kind, ...] = (
         _only_gpus("rocm-smi", amd.read_rocm_smi, json=True),
     ),
     _kind(
+        "rocm-smi text",
+        r"^GPU\[\d{1,4}\][ \t]*: ",
+        _only_gpus("rocm-smi text", amd.read_rocm_smi_text),
+    ),
+    _kind(
         "amd-smi",
         r'^[ \t]*ASIC:\s*$|"asic"\s*:|"gpu_data"\s*:|^\s+TOTAL_VRAM:|"total_vram"\s*:',
         _only_gpus("amd-smi", amd_smi.read_amd_smi),

@@ -1,4 +1,4 @@
-"""Cores, their kinds and caches out of /sys/devices, and how busy they are (/proc/stat)."""
+"""Cores, their kinds and caches out of /sys/devices."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -102,17 +102,3 @@ def _with_kinds(cpu: Cpu, fast: int, slow: int, how: str) -> Cpu:
 
 def _count(cpus: list[int], cores: Mapping[int, tuple[str, str]]) -> int:
     return len({cores.get(cpu, ("", str(cpu))) for cpu in cpus})
-
-
-def read_busy(stat: str) -> float | None:
-    """Seconds that all cores together have worked since the start, out of /proc/stat.
-
-    Idle and waiting for a disk are not work; guests are in user time already. The kernel
-    counts in hundredths (USER_HZ is 100 on every architecture Snugly runs on).
-    """
-    match = re.search(r"^cpu +((?:\d{1,20} *){4,10})", stat, re.MULTILINE)
-    if match is None:
-        return None
-    numbers = [int(word) for word in match[1].split()]
-    user, nice, system, _idle, *rest = numbers
-    return (user + nice + system + sum(rest[1:4])) / 100

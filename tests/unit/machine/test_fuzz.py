@@ -9,7 +9,8 @@ from tests.unit.machine.probes import FILES, text
 
 from snugly.machine.captures import machine_from, read_capture
 from snugly.machine.cgroup import cpu_quota, memory_limits
-from snugly.machine.topology import paths, read_busy, read_cpu_list, read_topology
+from snugly.machine.load import read_busy
+from snugly.machine.topology import paths, read_cpu_list, read_topology
 
 
 def check(words: str) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from snugly.machine.amd import is_apu, read_amdgpu_sysfs
+from snugly.machine.amd import is_apu, read_amdgpu_sysfs, read_rocm_smi_text
 from snugly.machine.amd_smi import read_amd_smi
 from snugly.machine.apple import (
     default_wired_limit,
@@ -21,9 +21,10 @@ from snugly.machine.facts import number, said, share, size, whole
 from snugly.machine.gpus import pci_name
 from snugly.machine.intel import read_intel_sysfs, read_xpu_smi
 from snugly.machine.jsontext import read_json
+from snugly.machine.load import read_busy
 from snugly.machine.npu import read_accel
 from snugly.machine.platform import read_board, read_container, read_notebook, read_pi, read_wsl
-from snugly.machine.topology import CPUS, read_busy, read_cpu_list, read_topology
+from snugly.machine.topology import CPUS, read_cpu_list, read_topology
 from snugly.machine.types import GpuKind, Origin
 from snugly.machine.windows import adapters_from, cpu_from
 from snugly.units import GiB, MiB
@@ -51,6 +52,7 @@ def test_amounts() -> None:
 def test_json_is_read_up_to_the_last_whole_value() -> None:
     assert read_json('noise {"a": 1}', "x") == ({"a": 1}, True)
     assert read_json('{"a": 1, "b": [1, 2, {"c": "}', "x") == ({"a": 1, "b": [1, 2]}, False)
+    assert read_json('[WARN] no such fan\n{"a": 1}\n', "x") == ({"a": 1}, True)
     with pytest.raises(ValueError, match="no JSON"):
         read_json("nothing", "x")
 
@@ -245,6 +247,20 @@ def test_amd_smi_json_old_and_new() -> None:
         assert gpu.name.value == "AMD Radeon RX 7900 XTX"
         assert gpu.total_bytes.value == 24560 * MiB
         assert gpu.kind.value is GpuKind.DISCRETE
+
+
+def test_rocm_smi_without_json() -> None:
+    text = (
+        "======== ROCm System Management Interface ========\n"
+        "GPU[0]\t\t: Card Series: \t\tRadeon RX 7900 XTX\n"
+        "GPU[0]\t\t: VRAM Total Memory (B): 25753026560\n"
+        "GPU[0]\t\t: VRAM Total Used Memory (B): 27553792\n"
+        "GPU[0]\t\t: GPU use (%): 7\n"
+    )
+    (gpu,) = read_rocm_smi_text(text)
+    assert gpu.name.value == "Radeon RX 7900 XTX"
+    assert gpu.free_bytes.value == 25753026560 - 27553792
+    assert gpu.utilization.value == 0.07
 
 
 def test_xpu_smi_json() -> None:
