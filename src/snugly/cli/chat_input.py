@@ -128,28 +128,28 @@ class Lines:
 
     async def line(self) -> str:
         """One entry from the pipe."""
+        if self._prompt is None:
+            return await self._entry()
+        try:
+            async with stoppable():
+                return await self._entry()
+        except Stopped:
+            print(file=sys.stderr)  # what was typed, and ^C, end here
+            raise KeyboardInterrupt from None
+
+    async def _entry(self) -> str:
         entry = ""
         while True:
             if self._prompt is not None:
                 self._prompt()
-            part = await self._one()
+            while not self._waiting:
+                if self._ended:
+                    raise EOFError
+                await self._more()
+            part = self._waiting.pop(0)
             if not part.endswith("\\"):
                 return entry + part
             entry += part[:-1] + "\n"
-
-    async def _one(self) -> str:
-        while not self._waiting:
-            if self._ended:
-                raise EOFError
-            if self._prompt is None:
-                await self._more()
-            else:
-                try:
-                    async with stoppable():
-                        await self._more()
-                except Stopped:
-                    raise KeyboardInterrupt from None
-        return self._waiting.pop(0)
 
     async def _more(self) -> None:
         """Wait for the next piece; one thread reads at a time, even after a Ctrl-C."""
