@@ -16,6 +16,7 @@ from pathlib import Path
 BLOCK = 32  # weights of a Q8_0 block: a 2-byte scale and 32 signed bytes (ggml-common.h)
 BLOCK_BYTES = 34
 VALUES = 1 << 18  # two vectors of 278 kB; with fewer, the call itself takes a third of the time
+SLICES = 5  # of the time; the median of their rates counts
 CALLS = 50  # products between two looks at the clock
 
 
@@ -62,10 +63,9 @@ def rate(path: Path, threads: int, seconds: float) -> float:
     for worker in workers:
         worker.start()
     rates = []
-    slices = 5
     before, at = sum(counts), time.perf_counter()
-    for _ in range(slices):
-        time.sleep(seconds / slices)
+    for _ in range(SLICES):
+        time.sleep(seconds / SLICES)
         now, then = sum(counts), time.perf_counter()
         rates.append((now - before) * VALUES * 2 / (then - at))
         before, at = now, then
