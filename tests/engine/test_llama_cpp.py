@@ -36,14 +36,12 @@ async def running(model: Path, context: int = 2048) -> AsyncIterator[LlamaCppRun
 
 
 async def test_it_answers_and_remembers_the_prompt(smollm2: Path) -> None:
-    request = ChatRequest(
-        (Message("user", "What is the capital of France?"),), temperature=0.0, max_tokens=20
-    )
+    request = ChatRequest((Message("user", "What is 2+2?"),), temperature=0.0, max_tokens=20)
     async with running(smollm2) as engine:
         for seen_before in (False, True):
             deltas = [delta async for delta in engine.stream(request)]
             usage = deltas[-1].usage
-            assert "Paris" in "".join(delta.text for delta in deltas)
+            assert "4" in "".join(delta.text for delta in deltas)
             assert usage is not None
             assert usage.prompt_tokens == await engine.count_tokens(request)
             assert (usage.cached_tokens > 0) is seen_before

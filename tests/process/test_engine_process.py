@@ -156,9 +156,10 @@ async def test_50_kills_in_the_middle_each_give_a_clear_error(soak: bool) -> Non
             assert "SIGKILL" in caught.value.because
 
 
-async def test_cancelling_the_start_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("after", [0.0, 0.0005, 0.002, 0.005, 0.01, 0.05, 0.5])
+async def test_cancelling_the_start_leaves_nothing_behind(after: float) -> None:
     task = asyncio.create_task(fake("--never-ready").start(plan(model_name="cancelled")))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(after)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

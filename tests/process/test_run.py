@@ -204,7 +204,8 @@ def test_ctrl_c_stops_the_command_and_the_engine(when: str, tiny: Path, fake: An
     assert process.returncode == 130
     assert "Interrupted" in err
     assert "Traceback" not in err
-    assert not any(engine.is_running() for engine in engines)
+    _, alive = psutil.wait_procs(engines, timeout=2)
+    assert not alive
 
 
 def test_at_a_terminal_control_characters_are_left_out(tiny: Path, fake: Any) -> None:

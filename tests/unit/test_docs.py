@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-
 from scripts.module_map import module_map
+
 from snugly import errors
 from snugly.cli.app import VERBS, app
 

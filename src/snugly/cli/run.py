@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from snugly.chat.types import ChatRequest, Message
 from snugly.cli.chat_answer import Answer
+from snugly.cli.chat_draw import visible
 from snugly.cli.chat_session import Heard
 from snugly.cli.chat_stats import measurement_of, stats_text
 from snugly.cli.prompt import compose, file_text, piped_text, read_schema
@@ -115,7 +116,7 @@ class _Writer:
 
     def piece(self, text: str) -> None:
         if self._terminal:
-            text = "".join(c for c in text if c in "\n\t" or not _is_control(c))
+            text = visible(text)
         if text:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -125,10 +126,6 @@ class _Writer:
         if self._last and not self._last.endswith("\n"):
             sys.stdout.write("\n")
         sys.stdout.flush()
-
-
-def _is_control(character: str) -> bool:
-    return ord(character) < 32 or 127 <= ord(character) < 160
 
 
 def _finish(heard: Heard, shape: dict[str, Any] | None, max_tokens: int | None) -> None:

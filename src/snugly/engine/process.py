@@ -77,8 +77,8 @@ class EngineProcess:
         # and whatever the engine starts can be killed with it. On Linux the engine asks
         # to die with the *thread* that runs this line, so it must outlive the engine.
         new_group = 0x200 if sys.platform == "win32" else 0  # CREATE_NEW_PROCESS_GROUP
-        try:
-            self._process = await asyncio.create_subprocess_exec(
+        spawning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -87,6 +87,13 @@ class EngineProcess:
                 start_new_session=sys.platform != "win32",
                 creationflags=new_group,
             )
+        )
+        try:
+            self._process = await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            # The process may exist already: we must know it, to be able to stop it.
+            self._process = await spawning
+            raise
         except OSError as error:
             raise EngineError(
                 "The engine could not be started.", f"{self._command[0]}: {error.strerror}."

@@ -249,14 +249,12 @@ class Machine:
             key=lambda gpu: (gpu.vendor, gpu.index, gpu.mig_index),
         )
         vendors = {gpu.vendor for gpu in own}
-        return (
-            self.ram,
-            *(
-                Pool(
-                    gpu.label + (f" {gpu.vendor}" if len(vendors) > 1 else ""),
-                    gpu.total_bytes.or_else(0),
-                    gpu.free_bytes.or_else(0),
-                )
-                for gpu in own
-            ),
-        )
+        names: dict[str, int] = {}
+        pools = [self.ram]
+        for gpu in own:
+            name = gpu.label + (f" {gpu.vendor}" if len(vendors) > 1 else "")
+            names[name] = names.get(name, 0) + 1
+            if names[name] > 1:  # two captures of different boxes, shown together
+                name += f" #{names[name]}"
+            pools.append(Pool(name, gpu.total_bytes.or_else(0), gpu.free_bytes.or_else(0)))
+        return tuple(pools)

@@ -11,7 +11,8 @@ STREAM = (
 
 @given(st.lists(st.integers(1, 40)))
 def test_events_do_not_depend_on_how_bytes_arrive(cuts: list[int]) -> None:
-    data, stream, events = STREAM.encode(), EventStream(), []
+    data, stream = STREAM.encode(), EventStream()
+    events: list[str] = []
     for cut in cuts:
         piece, data = data[:cut], data[cut:]
         events += stream.feed(piece)
