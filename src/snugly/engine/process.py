@@ -19,13 +19,19 @@ _TAIL_BYTES = 32 * 1024
 _KEPT_ENVIRONMENT = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-    "OMP_WAIT_POLICY", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV",
+    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV",
 )  # fmt: skip
+# How long a thread spins for the others before it sleeps. GNU OpenMP's own 300,000 rounds
+# make every layer wait a time slice when another program takes a core: 130 tokens/s become
+# 0.8. With 1,000 it is 33, for 6 to 8% on a quiet machine (bench/busy.py, docs/journal.md).
+_SPIN_ROUNDS = "1000"
 
 
 def engine_environment(environment: dict[str, str]) -> dict[str, str]:
     """The environment of an engine: a short list of names, never keys or tokens."""
     kept = {name: environment[name] for name in _KEPT_ENVIRONMENT if name in environment}
+    if "OMP_WAIT_POLICY" not in kept:
+        kept.setdefault("GOMP_SPINCOUNT", _SPIN_ROUNDS)
     # Without it, ggml's abort() forks a debugger to print a stack trace.
     return kept | {"GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
 

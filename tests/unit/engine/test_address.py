@@ -45,7 +45,10 @@ def test_an_engine_sees_no_secrets() -> None:
     assert seen == {
         "PATH": "/bin",
         "HOME": "/h",
+        "GOMP_SPINCOUNT": "1000",
         "GGML_NO_BACKTRACE": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    assert "GOMP_SPINCOUNT" not in engine_environment({"OMP_WAIT_POLICY": "active"})
+    assert engine_environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
     assert sys.platform == "win32" or os.environ.get("HF_TOKEN", "") not in seen.values()
