@@ -10,6 +10,7 @@ from pathlib import Path
 
 from snugly.engine.llama_cpp import facts
 from snugly.machine.detect import detect
+from snugly.model.lookup import find
 from snugly.model.pull import DEFAULT_REF
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
@@ -20,7 +21,7 @@ from snugly.settings import settings
 
 def default_model() -> str:
     """The embedded default, which has to be installed (`snugly pull smollm2`)."""
-    return Store(settings().store).find(DEFAULT_REF).path
+    return find(Store(settings().store), DEFAULT_REF).path
 
 
 def plan_for(path: str, context: int | None = None) -> Plan:

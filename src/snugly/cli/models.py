@@ -65,7 +65,9 @@ def rm(ref: str, /, *, as_json: _Json = False) -> None:
     if broken is not None:
         removed, freed, kept = broken.ref, store.discard(broken), False
     else:
-        installed = store.find(ref, whole_name=True)
+        from snugly.model.lookup import find
+
+        installed = find(store, ref, whole_name=True)
         removed, kept = installed.ref, installed.adopted
         freed = store.remove(installed)
     if as_json:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from snugly.cli.render import console, note, print_json
+from snugly.model.lookup import find
 from snugly.model.parts import Part, parts_of
 from snugly.model.refs import RefKind, parse
 from snugly.model.spec import read_spec
@@ -39,7 +40,7 @@ def show(
     provenance: Provenance | None = None
     path = parsed.path
     if parsed.kind is not RefKind.PATH:
-        installed = Store(settings().store).find(ref)
+        installed = find(Store(settings().store), ref)
         path, provenance = installed.path, installed.provenance
     spec = read_spec(path)
     if as_json:

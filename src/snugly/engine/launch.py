@@ -10,6 +10,7 @@ from snugly.errors import EngineError, SnuglyError, UnknownModel
 from snugly.machine.detect import detect
 from snugly.machine.types import Machine
 from snugly.model import catalog
+from snugly.model.lookup import find
 from snugly.model.progress import Progress
 from snugly.model.pull import DEFAULT_REF, pull
 from snugly.model.refs import RefKind, parse
@@ -103,7 +104,7 @@ def _named(
     if parsed.kind is RefKind.PATH:
         return _in_place(parsed.path)
     try:
-        return store.find(ref)
+        return find(store, ref)
     except UnknownModel:
         if parsed.kind is RefKind.NAME and catalog.lookup(parsed.name, parsed.tag) is None:
             raise

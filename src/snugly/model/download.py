@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from snugly.errors import DownloadError, UserError
 from snugly.model import sidecar
+from snugly.model.hashing import HASH_CHUNK
 from snugly.model.progress import Progress, Silent
-from snugly.model.store import HASH_CHUNK
 from snugly.model.transfer import Patience, Transfer, Want
 from snugly.units import MiB, format_bytes
 

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from snugly.errors import SnuglyError, UnknownModel, UserError
 from snugly.model import catalog
 from snugly.model.names import quantization_of
 from snugly.model.refs import Ref, RefKind, parse
+from snugly.model.store import Store
 from snugly.model.types import Installed
-
-if TYPE_CHECKING:
-    from snugly.model.store import Store
 
 Rule = Callable[[Ref, str, Installed], bool]
 
 
-def find(text: str, store: "Store", *, whole_name: bool = False) -> Installed:
+def find(store: Store, text: str, *, whole_name: bool = False) -> Installed:
     """The installed model that `text` names, or the file at a path, used in place.
 
     Raises: UserError, UnknownModel, BadModelFile.
@@ -94,7 +91,7 @@ def is_file(text: str) -> bool:
         return False
 
 
-def _stored_at(text: str, store: "Store") -> Installed | None:
+def _stored_at(text: str, store: Store) -> Installed | None:
     """The stored model whose file a path leads to, so that its provenance is not lost."""
     try:
         path = Path(text).expanduser().resolve()

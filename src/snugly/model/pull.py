@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snugly.model import catalog, download, lookup, sidecar
+from snugly.model.hashing import sha256_of
 from snugly.model.progress import Progress, Silent
 from snugly.model.refs import Ref, RefKind, parse
 from snugly.model.sources import Offer, Offered, Source, Wish, source
-from snugly.model.store import Store, sha256_of
+from snugly.model.store import Store
 from snugly.model.transfer import Patience
 from snugly.model.types import Installed, Provenance
 from snugly.settings import Settings

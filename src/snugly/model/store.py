@@ -8,7 +8,6 @@
 An adopted model is the JSON alone, with the paths of the files that another program owns.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from pathlib import Path
 
 from snugly.errors import UserError
 from snugly.model import inventory, sidecar
+from snugly.model.hashing import sha256_of
 from snugly.model.inventory import Problem
 from snugly.model.names import unsafe_because
 from snugly.model.types import Installed, Provenance
-
-HASH_CHUNK = 4 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +40,6 @@ class Store:
     def installed(self) -> tuple[Installed, ...]:
         """Everything that can be run now, by name."""
         return self.survey()[0]
-
-    def find(self, text: str, *, whole_name: bool = False) -> Installed:
-        """The installed model that `text` names; a path is used in place (see lookup.py).
-
-        With `whole_name` the beginning of a name is not enough: for what cannot be undone.
-
-        Raises: UnknownModel with near names, UserError when several fit.
-        """
-        from snugly.model import lookup
-
-        return lookup.find(text, self, whole_name=whole_name)
 
     def problems(self) -> tuple[Problem, ...]:
         """What is in the store but cannot be used: dangling, incomplete or unfinished."""
@@ -175,13 +162,3 @@ def _demand_safe(name: str) -> None:
             f"{reason[0].upper()}{reason[1:]}.",
             "Use letters, digits, dots, dashes and underscores.",
         )
-
-
-def sha256_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
-    """SHA-256 of a file, in hex. Raises: OSError."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
-            advance(len(chunk))
-    return digest.hexdigest()

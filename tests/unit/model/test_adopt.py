@@ -11,6 +11,7 @@ import pytest
 from snugly.errors import UserError
 from snugly.model.adopt import adopt, search
 from snugly.model.adopt_places import places
+from snugly.model.lookup import find
 from snugly.model.store import Store
 
 BODY = b"GGUF" + b"\x03\x00\x00\x00" * 50
@@ -92,7 +93,7 @@ def test_an_ollama_model_answers_to_its_own_name(tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
     adopt(search(tmp_path, {"OLLAMA_MODELS": str(tmp_path / "o")}, "Linux"), store)
     for text in ("qwen2.5-coder:1.5b", "ollama/qwen2.5-coder", "ollama/qwen2.5-coder:1.5b"):
-        item = store.find(text)
+        item = find(store, text)
         assert item.ref == "ollama/qwen2.5-coder/1.5b.gguf"
         assert item.adopted
     assert store.verify(item).problem == ""

@@ -9,7 +9,7 @@ import pytest
 
 from snugly.errors import BadModelFile, UnknownModel, UserError
 from snugly.model import sidecar
-from snugly.model.lookup import short_name
+from snugly.model.lookup import find, short_name
 from snugly.model.store import Store
 from snugly.model.types import Provenance
 
@@ -76,7 +76,7 @@ def test_what_is_stored_says_where_it_came_from(store: Store) -> None:
 def test_find(store: Store, text: str, ref: str) -> None:
     for each in (QWEN, QWEN8, CODER, SMOL):
         put(store, each)
-    assert store.find(text).ref == ref
+    assert find(store, text).ref == ref
 
 
 def test_what_fits_several_is_an_error_that_lists_them(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_what_fits_several_is_an_error_that_lists_them(store: Store) -> None:
     put(store, QWEN8)
     for text in ("bartowski/Qwen2.5-7B-Instruct-GGUF", "bart", "qwen2.5-7b"):
         with pytest.raises(UserError) as error:
-            store.find(text)
+            find(store, text)
         assert QWEN in error.value.because
         assert QWEN8 in error.value.because
 
@@ -92,15 +92,15 @@ def test_what_fits_several_is_an_error_that_lists_them(store: Store) -> None:
 def test_what_fits_nothing_suggests(store: Store) -> None:
     put(store, QWEN)
     with pytest.raises(UnknownModel) as error:
-        store.find("smolm2")
+        find(store, "smolm2")
     assert "smollm2" in error.value.because
     with pytest.raises(UnknownModel, match="not installed") as error:
-        store.find("llama3.2:1b")
+        find(store, "llama3.2:1b")
     assert "snugly pull llama3.2:1b" in error.value.remedy
     with pytest.raises(UnknownModel):
-        store.find("bartowski/Qwen2.5-7B-Instruct-GGUF:Q6_K")
+        find(store, "bartowski/Qwen2.5-7B-Instruct-GGUF:Q6_K")
     with pytest.raises(UnknownModel):
-        store.find(QWEN + "@" + "d" * 40)
+        find(store, QWEN + "@" + "d" * 40)
 
 
 def test_the_shortest_name_that_leads_to_each(store: Store) -> None:
@@ -118,14 +118,14 @@ def test_the_shortest_name_that_leads_to_each(store: Store) -> None:
         fourth: "someone/Else-GGUF:Q8_0",
         "someone/One/one.gguf": "someone/One",
     }
-    assert all(store.find(name).ref == ref for ref, name in names.items())
+    assert all(find(store, name).ref == ref for ref, name in names.items())
 
 
 def test_the_beginning_of_a_name_is_not_enough_to_remove(store: Store) -> None:
     put(store, QWEN)
     with pytest.raises(UnknownModel):
-        store.find("bart", whole_name=True)
-    assert store.find("qwen2.5", whole_name=True).ref == QWEN
+        find(store, "bart", whole_name=True)
+    assert find(store, "qwen2.5", whole_name=True).ref == QWEN
 
 
 def test_a_path_is_used_in_place(
@@ -133,18 +133,18 @@ def test_a_path_is_used_in_place(
 ) -> None:  # noqa: E501
     file = tmp_path / "my model.gguf"
     file.write_bytes(BODY)
-    item = store.find(str(file))
+    item = find(store, str(file))
     assert (item.path, item.adopted, item.provenance.source) == (str(file), True, "local")
     monkeypatch.chdir(tmp_path)
-    assert store.find("./my model.gguf").path == str(file)
-    assert store.find("my model.gguf").path == str(file)
-    assert store.find(".").path == str(file)
+    assert find(store, "./my model.gguf").path == str(file)
+    assert find(store, "my model.gguf").path == str(file)
+    assert find(store, ".").path == str(file)
     assert store.survey() == ((), ())
 
 
 def test_a_path_into_the_store_keeps_its_provenance(store: Store) -> None:
     path = put(store, QWEN)
-    assert store.find(str(path)).ref == QWEN
+    assert find(store, str(path)).ref == QWEN
 
 
 @pytest.mark.parametrize("body", [b"", b"GG", b"PK\x03\x04", b"<html>"])
@@ -152,23 +152,23 @@ def test_a_path_to_something_else_is_refused(store: Store, tmp_path: Path, body:
     file = tmp_path / "x.gguf"
     file.write_bytes(body)
     with pytest.raises(BadModelFile, match=r"x\.gguf"):
-        store.find(str(file))
+        find(store, str(file))
 
 
 def test_a_missing_path_a_pipe_and_a_folder_of_many(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UnknownModel):
-        store.find(str(tmp_path / "none.gguf"))
+        find(store, str(tmp_path / "none.gguf"))
     with pytest.raises(UnknownModel):
-        store.find(str(tmp_path))
+        find(store, str(tmp_path))
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.gguf")
         with pytest.raises(BadModelFile):  # and it does not wait for a writer
-            store.find(str(tmp_path / "pipe.gguf"))
+            find(store, str(tmp_path / "pipe.gguf"))
         (tmp_path / "pipe.gguf").unlink()
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(BODY)
     with pytest.raises(UserError, match="2 models"):
-        store.find(str(tmp_path))
+        find(store, str(tmp_path))
 
 
 def test_a_split_model_is_one_model(store: Store) -> None:
@@ -241,14 +241,14 @@ def test_a_file_outside_is_never_removed(store: Store, tmp_path: Path) -> None:
     file.write_bytes(BODY)
     (tmp_path / "x.gguf.json").write_text("the person's own")
     with pytest.raises(UserError, match="not in the store"):
-        store.remove(store.find(str(file)))
+        store.remove(find(store, str(file)))
     assert sorted(p.name for p in tmp_path.glob("x*")) == ["x.gguf", "x.gguf.json"]
 
 
 def test_remove_leaves_nothing_behind(store: Store) -> None:
     put(store, QWEN)
     put(store, SMOL)
-    assert store.remove(store.find(QWEN)) == len(BODY)
+    assert store.remove(find(store, QWEN)) == len(BODY)
     assert [item.ref for item in store.installed()] == [SMOL]
     assert not (store.root / "bartowski").exists()
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from snugly.errors import BadModelFile, UnknownModel, UserError
 from snugly.model.download import part_of, require_space
+from snugly.model.hashing import sha256_of
 from snugly.model.names import is_runnable, part_names, quantization_of, split_of, unsafe_because
 from snugly.model.progress import Progress
 from snugly.model.sources import Offer, Offered, Wish
-from snugly.model.store import sha256_of
 from snugly.model.transfer import Patience
 from snugly.model.types import Installed, Provenance
 from snugly.settings import Settings

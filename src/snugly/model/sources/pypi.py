@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from snugly.errors import DownloadError, UnknownModel
 from snugly.model import download
+from snugly.model.hashing import HASH_CHUNK, sha256_of
 from snugly.model.progress import Progress
 from snugly.model.sources import Offer, Offered, Wish, index, pip_config
-from snugly.model.store import HASH_CHUNK, sha256_of
 from snugly.model.transfer import Patience, Want
 from snugly.settings import Settings
 
