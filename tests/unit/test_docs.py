@@ -1,5 +1,7 @@
 """The docs say what the code does."""
 
+import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -50,6 +52,14 @@ def test_every_option_is_documented(verb: str) -> None:
     text = "".join(page.read_text() for page in PAGES)
     long = {name for name in options_of(verb) if name.startswith("--")}
     assert {name for name in long if name not in text} == set()
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_the_description_of_a_verb_is_its_docstrings(verb: str) -> None:
+    target, description = VERBS[verb]
+    module, _, function = target.partition(":")
+    docstring = inspect.getdoc(getattr(importlib.import_module(module), function)) or ""
+    assert docstring.partition("\n\nParameters\n")[0] == description
 
 
 def test_the_map_of_modules_is_the_code() -> None:

@@ -18,17 +18,43 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` below says it, with the exit code
 )
 
-# name -> (module:function, one line of help). Help is repeated here because reading
-# it from the function would import the module, and `snugly --help` must stay quick.
+# name -> (module:function, its description). The description is repeated here because
+# reading it from the function would import the module, and `snugly --help` must stay
+# quick; a test holds the two together.
 VERBS = {
-    "run": ("snugly.cli.run:run", "Answer one prompt, then leave."),
-    "chat": ("snugly.cli.chat:chat", "Talk to a model; conversations are kept."),
-    "machine": ("snugly.cli.machine:machine", "Show what this machine has, and how we know."),
+    "run": (
+        "snugly.cli.run:run",
+        "Answer one prompt, then leave.\n\n"
+        "The prompt is the words, then the files, then what is piped in:\n"
+        '`cat notes.txt | snugly run "summarise"`.',
+    ),
+    "chat": (
+        "snugly.cli.chat:chat",
+        "Talk to a model; conversations are kept on this machine.\n\n"
+        "On a terminal Enter sends, Alt-Enter adds a line, Ctrl-C stops an answer and /help\n"
+        "lists the commands. From a pipe each line is one question or command.",
+    ),
+    "machine": (
+        "snugly.cli.machine:machine",
+        "Show what this machine has, and how we know.\n\n"
+        "Each fact carries where it came from: probed, measured, assumed, or unknown with the\n"
+        "reason. `docs/machine.md` documents every key of the JSON.",
+    ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
     "models": ("snugly.cli.models:models", "List the models that can be run now."),
-    "show": ("snugly.cli.show:show", "Show what is inside a model file."),
-    "rm": ("snugly.cli.models:rm", "Remove a model from the store."),
-    "adopt": ("snugly.cli.adopt:adopt", "Use files that other programs already downloaded."),
+    "show": (
+        "snugly.cli.show:show",
+        "Show what is inside a model file.\n\n"
+        "Only the header is read, so a file of any size is shown at once.",
+    ),
+    "rm": (
+        "snugly.cli.models:rm",
+        "Remove a model from the store. Of an adopted one only the entry goes.",
+    ),
+    "adopt": (
+        "snugly.cli.adopt:adopt",
+        "Use files that other programs already downloaded, without copying them.",
+    ),
 }
 
 for _name, (_target, _help) in VERBS.items():
