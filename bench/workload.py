@@ -27,7 +27,14 @@ def default_model() -> str:
 def plan_for(path: str, context: int | None = None) -> Plan:
     """The plan that `snugly run` would make."""
     machine = detect(settings().store)
-    return or_refuse(choose(machine, read_spec(path), Need(context), facts()))
+    return or_refuse(
+        choose(
+            machine,
+            read_spec(path),
+            Need(context),
+            facts(sys.platform, machine.cpu.architecture.or_else("")),
+        )
+    )
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:

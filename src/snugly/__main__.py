@@ -1,5 +1,6 @@
 """The entry point: `snugly` and `python -m snugly`."""
 
+import os
 import sys
 
 from snugly import __version__
@@ -7,6 +8,9 @@ from snugly import __version__
 
 def main() -> None:
     """Run the command line; answer `--version` without loading it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # started with it closed: what is said goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"snugly {__version__}")
         return

@@ -1,15 +1,17 @@
 """One frozen settings object: defaults, then the TOML file, then SNUGLY_* variables."""
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -66,6 +68,11 @@ class Settings(BaseSettings):
         " the protocol of `snugly.engine.worker`; empty: the built-in one.",
     )
 
+    @field_validator("store", "history", "cache", mode="after")
+    @classmethod
+    def _home(cls, path: Path) -> Path:
+        return path.expanduser()
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -95,6 +102,14 @@ def settings() -> Settings:
             f"The setting {key!r} is not usable.",
             f"{first['msg']} (from {config_file()} or the variable SNUGLY_{key.upper()}).",
             "Correct or remove it; `docs/settings.md` lists every setting.",
+        ) from error
+    except SettingsError as error:  # a variable that should hold JSON
+        name = re.search(r'field "(\w+)"', str(error))
+        variable = f"SNUGLY_{name[1].upper()}" if name else "of Snugly"
+        raise UserError(
+            f"The variable {variable} cannot be read.",
+            "A list is written as JSON.",
+            'Write it as ["first", "second"], or unset it.',
         ) from error
     except ValueError as error:  # TOML that does not parse
         raise UserError(

@@ -166,6 +166,18 @@ async def test_cancelling_the_start_leaves_nothing_behind(after: float) -> None:
     assert not [p for p in psutil.process_iter(["cmdline"]) if "--never-ready" in str(p.info)]
 
 
+async def test_a_client_that_cannot_be_imported_leaves_no_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(llama_cpp, "import_module", broken)
+    with pytest.raises(ImportError):
+        await fake("--pieces", "77").start(plan())
+    assert not [p for p in psutil.process_iter(["cmdline"]) if "'77'" in str(p.info)]
+
+
 PARENT = """
 import asyncio, sys
 from tests.making import plan

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.conftest import FAKE_ENGINE
-from tests.making import gguf_bytes
+from tests.making import LLAMA_PAIRS, gguf_bytes, text_pair
 
 from snugly.history.measurements import recent
 
@@ -169,6 +169,61 @@ def test_a_schema_needs_whole_json(tiny: Path, fake: Any) -> None:
     done = snugly("run", "-m", str(tiny), "x", "--schema", "json")
     assert done.returncode == 6
     assert "not whole JSON" in done.stderr
+
+
+def test_names_from_a_file_reach_no_terminal(tmp_path: Path, fake: Any) -> None:
+    evil = "A\x1b]0;PWNED\x07\x1b[2J"
+    path = tmp_path / "esc.gguf"
+    pairs = (*LLAMA_PAIRS[:1], text_pair("general.name", evil), *LLAMA_PAIRS[2:])
+    path.write_bytes(gguf_bytes(pairs=(*pairs, text_pair("tokenizer.chat_template", evil))))
+    for words in (("run", "-m", str(path), "--context", "99999", "x"), ("show", str(path))):
+        done = snugly(*words)
+        assert "PWNED" in done.stdout + done.stderr
+        assert not set("\x1b\x07") & set(done.stdout + done.stderr)
+
+
+def test_output_that_cannot_be_written_is_said(tiny: Path, fake: Any) -> None:
+    for line in ("run -m {} x > /dev/full", "machine > /dev/full", "run -m {} x >&-"):
+        command = f"{sys.executable} -m snugly {line.format(tiny)}"
+        done = subprocess.run(
+            ["bash", "-c", command], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        assert ("could not be written" in done.stderr) is ("full" in line)
+        assert done.returncode == (2 if "full" in line else 0)
+
+
+def test_a_silent_pipe_is_waited_for_aloud(tiny: Path, fake: Any) -> None:
+    command = f"sleep 3 | {sys.executable} -m snugly run -m {tiny} x"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
+    assert "Reading standard input" in done.stderr
+    assert done.stdout == "word " * 8 + "\n"
+
+
+def test_a_wish_that_no_model_grants_fetches_nothing(stocked: Path) -> None:
+    done = snugly("run", "--context", "100000", "hi")
+    assert done.returncode == 2
+    assert "fetching" not in done.stderr
+    assert "trained for 8,192" in done.stderr
+
+
+def test_what_was_measured_counts(stocked: Path) -> None:
+    from dataclasses import replace
+
+    from snugly.engine.launch import measured_machine
+    from snugly.machine.rates import save_rates
+    from snugly.machine.types import Rates, measured
+    from snugly.settings import settings
+
+    machine = measured_machine(settings())
+    assert machine.rates is None
+    rate = measured(123e9, "test")
+    load = machine.cpu.load.or_else(0.0)
+    kept = Rates(((1, rate),), rate, rate, rate, "2026-11-20T00:00:00Z", load, 1.0)
+    save_rates(kept, replace(machine, rates=None), settings().cache)
+    again = measured_machine(settings())
+    # A load that moved by half a core between the two looks is the one lawful reason.
+    assert again.rates == kept or abs(again.cpu.load.or_else(0.0) - load) > 0.5
 
 
 def test_a_reader_that_has_enough_is_no_error(tiny: Path, fake: Any) -> None:

@@ -37,6 +37,17 @@ def test_a_file_that_is_not_toml_names_itself() -> None:
         settings()
 
 
+def test_home_is_understood_and_a_list_that_is_no_json_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SNUGLY_STORE", "~/x")
+    assert settings().store == Path.home() / "x"
+    settings.cache_clear()
+    monkeypatch.setenv("SNUGLY_ENGINE_COMMAND", "foo")
+    with pytest.raises(UserError, match="SNUGLY_ENGINE_COMMAND"):
+        settings()
+
+
 def test_every_setting_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs/settings.md").read_text()
     missing = [name for name in type(settings()).model_fields if f"`{name}`" not in page]

@@ -1,5 +1,6 @@
 """The verbs. Each lives in a module of its own that is imported when it is called."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from cyclopts import App, CycloptsError
 
 from snugly import __version__
 from snugly.cli.render import render_error
-from snugly.errors import SnuglyError
+from snugly.errors import SnuglyError, UserError
 
 app = App(
     name="snugly",
@@ -65,6 +66,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code (see `snugly.errors`)."""
     try:
         app(argv, exit_on_error=False, print_error=True, result_action="return_value")
+        sys.stdout.flush()  # here, where a full disk can still be said
     except CycloptsError:
         return 2  # cyclopts has printed what is wrong
     except SnuglyError as error:
@@ -73,9 +75,18 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # `snugly models | head`: the reader has what it wanted. What is still buffered
-        # goes nowhere, or Python complains at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `snugly models | head`: the reader has what it wanted
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        render_error(UserError("The output could not be written.", "The disk is full."))
+        return UserError.exit_code
     return 0
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere, or Python complains at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

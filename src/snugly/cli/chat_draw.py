@@ -6,7 +6,7 @@ Called from a worker thread, with all that is there so far, a few times a second
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from snugly.cli.render import console
+from snugly.cli.render import console, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -14,16 +14,8 @@ if TYPE_CHECKING:
     from rich.markdown import Markdown
     from rich.segment import Segment
 
-# Control characters of a model's text could move the cursor, retitle the window or
-# answer queries in the person's name. Newline and tab stay.
-_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 # How much of a model's thinking is seen while it thinks.
 _THOUGHT_CHARACTERS = 240
-
-
-def visible(text: str) -> str:
-    """`text` without what a terminal would obey instead of show."""
-    return text.translate(_CONTROLS)
 
 
 class Screen(Protocol):

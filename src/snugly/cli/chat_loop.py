@@ -4,14 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from snugly.cli.chat_answer import Answer, Stopped, stoppable
-from snugly.cli.chat_draw import (
-    MarkdownScreen,
-    PlainScreen,
-    Screen,
-    as_markdown,
-    split_blocks,
-    visible,
-)
+from snugly.cli.chat_draw import MarkdownScreen, PlainScreen, Screen, as_markdown, split_blocks
 from snugly.cli.chat_input import (
     Editor,
     Lines,
@@ -24,7 +17,7 @@ from snugly.cli.chat_lines import Question, read_line
 from snugly.cli.chat_session import Session
 from snugly.cli.chat_stats import measurement_of
 from snugly.cli.chat_verbs import obey
-from snugly.cli.render import console, note, render_error
+from snugly.cli.render import console, note, render_error, visible
 from snugly.errors import HistoryError, SnuglyError
 from snugly.history import measurements
 from snugly.settings import settings

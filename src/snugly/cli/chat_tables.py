@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from snugly.cli.chat_draw import visible
-from snugly.cli.render import console
+from snugly.cli.render import console, visible
 from snugly.history.types import Summary
 
 

@@ -2,12 +2,15 @@
 
 import json
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from snugly.cli.render import note
 from snugly.errors import UserError
 
+_PATIENCE_SECONDS = 1.0
 MAX_INPUT_BYTES = 64 * 1024 * 1024  # far above any context; a slip such as -f model.gguf
 
 
@@ -18,10 +21,18 @@ def piped_text() -> str:
     """
     if sys.stdin is None or sys.stdin.isatty():
         return ""
+    # Whoever started us may have left a pipe open that never says anything.
+    waiting = threading.Timer(
+        _PATIENCE_SECONDS, note, ["Reading standard input (`< /dev/null` gives none)..."]
+    )
+    waiting.daemon = True
+    waiting.start()
     try:
         data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
     except OSError:  # closed by whoever started us
         return ""
+    finally:
+        waiting.cancel()
     return _text(data, "Standard input")
 
 

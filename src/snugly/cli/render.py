@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+# Control characters in a text of foreign origin (a model's answer, a file's metadata) could
+# move the cursor, retitle the window or answer queries in the person's name.
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+def visible(text: str) -> str:
+    """`text` without what a terminal would obey instead of show; newline and tab stay."""
+    return text.translate(_CONTROLS)
+
+
 @lru_cache(maxsize=2)
 def console(stderr: bool = False) -> "Console":
     """The one console for stdout, and the one for stderr.
@@ -33,17 +43,17 @@ def console(stderr: bool = False) -> "Console":
 
 def note(text: str) -> None:
     """Say a remark on stderr, dimmed, so that stdout holds only what was asked for."""
-    console(stderr=True).print(text, style="dim", markup=False)
+    console(stderr=True).print(visible(text), style="dim", markup=False)
 
 
 def render_error(error: SnuglyError) -> None:
     """What happened, why, and what to do, one line each, on stderr."""
     out = console(stderr=True)
     out.print("error:", style="bold red", end=" ", markup=False)
-    out.print(error.problem, markup=False)
+    out.print(visible(error.problem), markup=False)
     for text in (error.because, error.remedy):
         if text:
-            out.print(f"  {text}", markup=False)
+            out.print(f"  {visible(text)}", markup=False)
 
 
 def jsonable(value: Any) -> Any:

@@ -12,11 +12,10 @@ from cyclopts.validators import Number
 
 from snugly.chat.types import ChatRequest, Message
 from snugly.cli.chat_answer import Answer
-from snugly.cli.chat_draw import visible
 from snugly.cli.chat_session import Heard
 from snugly.cli.chat_stats import measurement_of, stats_text
 from snugly.cli.prompt import compose, file_text, piped_text, read_schema
-from snugly.cli.render import note, print_json
+from snugly.cli.render import note, print_json, visible
 from snugly.engine.launch import Prepared, launched, prepare
 from snugly.errors import EngineError, SnuglyError
 

@@ -1,11 +1,12 @@
 """`snugly show`: what is inside a model file."""
 
+import sys
 from collections import Counter
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from snugly.cli.render import console, note, print_json
+from snugly.cli.render import console, note, print_json, visible
 from snugly.model.lookup import find
 from snugly.model.parts import Part, parts_of
 from snugly.model.refs import RefKind, parse
@@ -46,7 +47,8 @@ def show(
     if as_json:
         print_json(document(spec, provenance))
     elif template:
-        print(spec.chat_template)
+        template_text = spec.chat_template
+        print(visible(template_text) if sys.stdout.isatty() else template_text)
     else:
         _print(spec, provenance)
 

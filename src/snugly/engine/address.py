@@ -5,6 +5,7 @@ for llama.cpp, so there an engine listens on a loopback port and asks for a rand
 """
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -41,7 +42,8 @@ def new_address(platform: str = sys.platform) -> Address:
     if platform == "win32":
         return Address("", _free_port(), secrets.token_urlsafe(32))
     sweep()
-    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_runtime_folder())
+    owner = f"{_PREFIX}{os.getpid()}-{_process_space()}-"
+    folder = tempfile.mkdtemp(prefix=owner, dir=_runtime_folder())
     # llama.cpp takes a host name that ends in ".sock" for a socket.
     return Address(os.path.join(folder, "e.sock"), 0, "")
 
@@ -49,7 +51,7 @@ def new_address(platform: str = sys.platform) -> Address:
 def _runtime_folder() -> str:
     """The user's runtime folder when its path leaves room for a socket, else /tmp."""
     for place in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"):
-        room = _LONGEST_SOCKET_PATH - len(_PREFIX) - len("/1234567-12345678/e.sock")
+        room = _LONGEST_SOCKET_PATH - len(_PREFIX) - len("1234567-4026531836-12345678/e.sock")
         if place and len(place) < room and os.access(place, os.W_OK | os.X_OK):
             return place
     return tempfile.gettempdir()
@@ -64,9 +66,18 @@ def _free_port() -> int:
 def sweep() -> None:
     """Remove the folders of owners that are no longer alive (they were killed)."""
     for folder in Path(_runtime_folder()).glob(f"{_PREFIX}*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
+        # In a shared temporary folder anybody may have made such a name.
+        owner = re.fullmatch(r"([0-9]{1,9})-([0-9]+)-.*", folder.name.removeprefix(_PREFIX))
+        if owner and owner[2] == _process_space() and not _alive(int(owner[1])):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _process_space() -> str:
+    """A number for who shares our process ids: a container has its own, on one folder."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return "0"
 
 
 def _alive(pid: int) -> bool:

@@ -54,6 +54,13 @@ _SIGNALS = {
     signal.SIGILL: "It used an instruction that this processor does not have (SIGILL).",
     signal.SIGTERM: "It was told to stop from outside (SIGTERM).",
 }
+# NTSTATUS codes, which Windows gives as exit statuses.
+_WINDOWS = {
+    0xC0000005: "It crashed (access violation).",
+    0xC000001D: "It used an instruction that this processor does not have.",
+    0xC00000FD: "It crashed (stack overflow).",
+    0xC0000409: "It aborted.",
+}
 _AGAIN = "Try again; if it comes back, `snugly models --verify` finds damaged files."
 
 
@@ -65,6 +72,8 @@ def explain(returncode: int | None, tail: str) -> tuple[str, str]:
             return cause.format(*(_short(group) for group in match.groups(""))), remedy
     if returncode is not None and returncode < 0:
         return _by_signal(-returncode), _AGAIN
+    if returncode in _WINDOWS:
+        return _WINDOWS[returncode], _AGAIN
     last = _last_line(tail)
     said = f' Its last words: "{last}".' if last else ""
     status = "is still running" if returncode is None else f"ended with status {returncode}"
@@ -78,7 +87,11 @@ def _by_signal(number: int) -> str:
             "It was killed from outside (SIGKILL), by a person or by the system"
             " because memory ran out."
         )
-    return _SIGNALS.get(signal.Signals(number), f"It was ended by {signal.Signals(number).name}.")
+    try:
+        known = signal.Signals(number)
+    except ValueError:  # a real-time signal
+        return f"It was ended by signal {number}."
+    return _SIGNALS.get(known, f"It was ended by {known.name}.")
 
 
 def _short(text: str) -> str:

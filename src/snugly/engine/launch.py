@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snugly.engine.registry import DEFAULT, ENGINES
 from snugly.engine.types import Running
-from snugly.errors import EngineError, SnuglyError, UnknownModel
+from snugly.errors import EngineError, SnuglyError, UnknownModel, UserError
 from snugly.machine.detect import detect
+from snugly.machine.rates import load_rates
 from snugly.machine.types import Machine
 from snugly.model import catalog
 from snugly.model.lookup import find
@@ -67,7 +68,7 @@ def prepare(
     """
     config = settings()
     store = Store(config.store)
-    machine = detect(config.store)
+    machine = measured_machine(config)
     _check_engine(machine, config)
     if ref is not None:
         installed = _named(ref, store, config, say, progress)
@@ -75,12 +76,19 @@ def prepare(
         chosen = _best_installed(store, machine, context, say)
         if chosen is not None:
             return chosen
-        say(f"No model is installed yet: fetching the small default, {DEFAULT_REF}.")
+        some = "None of the installed models can be used" if store.installed() else ""
+        say(f"{some or 'No model is installed yet'}: fetching the small default, {DEFAULT_REF}.")
         installed = pull(DEFAULT_REF, store, config, progress)
     prepared = _planned(installed, machine, context)
     if ref is None:
         _suggest(prepared, machine, say)
     return prepared
+
+
+def measured_machine(config: Settings) -> Machine:
+    """This machine, with the rates that `snugly machine --measure` kept, if they still hold."""
+    machine = detect(config.store)
+    return replace(machine, rates=load_rates(machine, config.cache))
 
 
 def _check_engine(machine: Machine, config: Settings) -> None:
@@ -119,6 +127,14 @@ def _in_place(path: str) -> Installed:
     from snugly.model.spec import split_parts
 
     where = Path(path).expanduser()
+    try:
+        str(where).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{str(where)!r} cannot be given to the engine.",
+            "Its name is not UTF-8.",
+            "Rename the file or its folder.",
+        ) from None
     parts = tuple(split_parts(where))
     known = Provenance("local", str(where), "", "", 0, "")
     return Installed(str(path), parts[0], parts, known, adopted=True)
@@ -132,7 +148,7 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
             f"It is an encoder ({spec.architecture}): it turns text into vectors.",
             "Take a chat model, such as `snugly run -m smollm2`.",
         )
-    facts = ENGINES[DEFAULT][0]()
+    facts = ENGINES[DEFAULT][0](machine)
     plan = or_refuse(choose(machine, spec, Need(context=context), facts))
     publisher, _, rest = installed.ref.partition("/")
     model, _, file = rest.partition("/")
@@ -152,16 +168,18 @@ def _best_installed(
         except SnuglyError as error:
             troubles.append(error)
     index = best([(c.spec, c.plan) for c in candidates], machine)
-    if index is None:
-        for trouble in troubles:
-            say(f"{trouble.problem} {trouble.because}")
-        return None
-    return candidates[index]
+    if index is not None:
+        return candidates[index]
+    if troubles and all(isinstance(trouble, UserError) for trouble in troubles):
+        raise troubles[0]  # what was asked for suits no model: another one would not help
+    for trouble in troubles:
+        say(f"{trouble.problem} {trouble.because}")
+    return None
 
 
 def _suggest(prepared: Prepared, machine: Machine, say: Say) -> None:
     """Say what better model than the small default would fit, and how to get it."""
-    found = better(catalog.entries(), machine, ENGINES[DEFAULT][0](), prepared.spec.n_params)
+    found = better(catalog.entries(), machine, ENGINES[DEFAULT][0](machine), prepared.spec.n_params)
     if found is not None:
         entry = found.entry
         say(

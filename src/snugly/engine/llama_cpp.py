@@ -24,21 +24,25 @@ if TYPE_CHECKING:
     import httpx2
 
 WORKER = (sys.executable, "-P", "-m", "snugly.engine.worker")
+X86_64 = ("x86_64", "AMD64", "amd64")
+AVX2_REPACKS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 _NEEDED = ("avx2", "fma", "bmi2", "f16c")  # what the x86-64 wheel is compiled for
 
 
-def facts(system: str = sys.platform) -> EngineFacts:
+def facts(system: str, architecture: str) -> EngineFacts:
     """What the planner must know of the wheel.
 
     32 MiB: Python with the extension loaded, measured on Linux (`bench/memory.py`).
-    Repacked types: AVX2 builds lay out these anew (llama.cpp ggml-cpu/repack.cpp).
-    The macOS wheel computes through Metal, the others on PyPI on the CPU.
+    Repacked types: AVX2 builds lay out these anew (llama.cpp ggml-cpu/repack.cpp); the
+    arm64 wheel is built for baseline armv8-a, which has no such layout. On Apple silicon
+    the wheel computes through Metal, elsewhere on PyPI on the CPU.
     """
+    metal = system == "darwin" and architecture not in X86_64
     return EngineFacts(
         name="xllamacpp",
         code_bytes=32 * MiB,
-        repacks=frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"}),
-        offloads_to="metal" if system == "darwin" else "",
+        repacks=AVX2_REPACKS if architecture in X86_64 else frozenset(),
+        offloads_to="metal" if metal else "",
     )
 
 
@@ -56,19 +60,23 @@ class LlamaCpp:
 
         Importing it without these instructions would end the process with SIGILL.
         """
-        if architecture not in ("x86_64", "AMD64", "amd64"):
+        if architecture not in X86_64:
             return ""
         missing = [name for name in _NEEDED if name not in instructions]
         return f"this processor lacks {', '.join(missing)}" if missing else ""
 
     async def start(self, plan: Plan) -> "LlamaCppRunning":
         """Start a worker for `plan` and wait until it answers."""
-        address = new_address()
+        config = worker_config(plan, address := new_address())
         process = EngineProcess(self.command, address)
         # Importing the HTTP client takes as long as loading a small model: do both at once.
         client = asyncio.create_task(asyncio.to_thread(import_module, "httpx2"))
-        await process.start(worker_config(plan, address), self.start_seconds)
-        await client
+        await process.start(config, self.start_seconds)
+        try:
+            await client
+        except BaseException:
+            await process.stop()
+            raise
         return LlamaCppRunning(plan, process, self.silence_seconds)
 
 
@@ -169,6 +177,9 @@ class LlamaCppRunning:
                 "Ask again to start it anew; a very slow machine may need"
                 " SNUGLY_ENGINE_SILENCE_SECONDS.",
             ) from None
+        except ValueError as error:  # an event without end
+            await self.stop()
+            raise EngineError("The engine's answer cannot be read.", f"{error}.") from error
         except httpx2.TransportError:
             raise await self._process.failure(
                 "The engine stopped while it was answering."

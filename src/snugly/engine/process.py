@@ -19,7 +19,8 @@ _TAIL_BYTES = 32 * 1024
 _KEPT_ENVIRONMENT = (
     "PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV",
+    "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "PYTHONHOME", "PYTHONPATH",
+    "PYTHONUSERBASE", "VIRTUAL_ENV", "APPDATA", "LOCALAPPDATA", "USERPROFILE",
 )  # fmt: skip
 # How long a thread spins for the others before it sleeps. GNU OpenMP's own 300,000 rounds
 # make every layer wait a time slice when another program takes a core: 130 tokens/s become
@@ -115,7 +116,10 @@ class EngineProcess:
         """Wait for the engine's line; False when it ended instead."""
         assert self._process is not None
         assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
+        try:
+            line = await self._process.stdout.readline()
+        except ValueError:  # 64 KB without a line's end: not our protocol
+            return False
         return b"listening" in line
 
     async def _keep_tail(self, stream: asyncio.StreamReader) -> None:

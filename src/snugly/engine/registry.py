@@ -1,11 +1,17 @@
 """The engines there are. A plug point of the house: a new engine is one more entry."""
 
+import sys
 from collections.abc import Callable
 
 from snugly.engine import llama_cpp
 from snugly.engine.types import Engine
+from snugly.machine.types import Machine
 from snugly.plan.types import EngineFacts
 from snugly.settings import Settings
+
+
+def _xllamacpp_facts(machine: Machine) -> EngineFacts:
+    return llama_cpp.facts(sys.platform, machine.cpu.architecture.or_else(""))
 
 
 def _xllamacpp(settings: Settings) -> Engine:
@@ -17,7 +23,7 @@ def _xllamacpp(settings: Settings) -> Engine:
 
 
 # name -> (what the planner must know, how to make one)
-ENGINES: dict[str, tuple[Callable[[], EngineFacts], Callable[[Settings], Engine]]] = {
-    "xllamacpp": (llama_cpp.facts, _xllamacpp),
+ENGINES: dict[str, tuple[Callable[[Machine], EngineFacts], Callable[[Settings], Engine]]] = {
+    "xllamacpp": (_xllamacpp_facts, _xllamacpp),
 }
 DEFAULT = "xllamacpp"

@@ -63,7 +63,7 @@ def group_folders(controller: str, mounts: tuple[Mount, ...], own: dict[str, str
         if mount.root != "/":
             inside = path == mount.root or path.startswith(mount.root + "/")
             path = path[len(mount.root) :] if inside else "/"
-        if ".." in path:
+        if ".." in path.split("/"):
             path = "/"
         folders += _upwards(mount.point, path)
     return folders

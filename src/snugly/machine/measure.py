@@ -163,9 +163,14 @@ def _disk(folder: Path, machine: Machine, seconds: float) -> Fact[float]:
         return unknown(f"less than {4 * DISK_BYTES // MiB} MiB is free on the disk")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".snugly-rate-") as file:
-            written = _write(file.fileno(), seconds / 2)
-            return _read(file.name, written, seconds / 2)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".snugly-rate-")
+        try:
+            # Closed before it is read: Windows opens no file twice here.
+            with open(descriptor, "wb", buffering=0) as file:
+                written = _write(file.fileno(), seconds / 2)
+            return _read(name, written, seconds / 2)
+        finally:
+            os.unlink(name)
     except OSError as error:
         return unknown(f"{folder} cannot be measured: {error.strerror}")
 
@@ -186,10 +191,10 @@ def _read(name: str, size: int, seconds: float) -> Fact[float]:
     """Read the file piece by piece past the cache; the median rate of the pieces."""
     direct = getattr(os, "O_DIRECT", 0)
     try:
-        descriptor = os.open(name, os.O_RDONLY | direct)
+        descriptor = os.open(name, os.O_RDONLY | direct | getattr(os, "O_BINARY", 0))
         way = "O_DIRECT" if direct else "reading"
     except OSError:  # some file systems have no direct reading
-        descriptor, direct = os.open(name, os.O_RDONLY), 0
+        descriptor, direct = os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0)), 0
         way = "reading"
     rates: list[float] = []
     ended = time.perf_counter() + seconds
@@ -197,12 +202,15 @@ def _read(name: str, size: int, seconds: float) -> Fact[float]:
         if not direct and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             way = "posix_fadvise DONTNEED"
-        with mmap.mmap(-1, _PIECE) as buffer:  # aligned to a page, as O_DIRECT demands
+        with (
+            open(descriptor, "rb", buffering=0, closefd=False) as file,
+            mmap.mmap(-1, _PIECE) as buffer,  # aligned to a page, as O_DIRECT demands
+        ):
             while (len(rates) + 1) * _PIECE <= size and (
                 len(rates) < 2 or time.perf_counter() < ended
             ):
                 at = time.perf_counter()
-                got = os.readv(descriptor, [buffer])
+                got = file.readinto(buffer) or 0
                 rates.append(got / (time.perf_counter() - at))
     finally:
         os.close(descriptor)

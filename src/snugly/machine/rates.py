@@ -54,18 +54,18 @@ def save_rates(rates: Rates, machine: Machine, cache: Path) -> None:
         "rates": dataclasses.asdict(rates),
     }
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=cache, prefix=".rates-", suffix=".json", delete=False, encoding="utf-8"
-    ) as file:
-        try:
+    descriptor, name = tempfile.mkstemp(dir=cache, prefix=".rates-", suffix=".json")
+    try:
+        # Closed before it is renamed: Windows moves no open file.
+        with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(data, file, indent=2)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, rates_path(cache))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(file.name)
-            raise
+        os.replace(name, rates_path(cache))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def load_rates(machine: Machine, cache: Path) -> Rates | None:

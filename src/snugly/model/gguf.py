@@ -10,6 +10,7 @@ of llama.cpp `ggml/src/gguf.cpp`, so that what passes here is not refused there.
 
 import math
 import os
+import stat
 import struct
 from typing import Any, BinaryIO, NoReturn
 
@@ -142,6 +143,8 @@ def read_header(path: str | os.PathLike[str], keep: frozenset[str] = frozenset()
     """
     where = os.fspath(path)
     try:
+        if not stat.S_ISREG(os.stat(where).st_mode):  # opening a named pipe would wait for ever
+            raise OSError("it is not a regular file")
         with open(where, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             return _parse(_Cursor(file, size, where), keep)

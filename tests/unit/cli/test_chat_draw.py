@@ -9,7 +9,8 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 from rich.console import Console
 
-from snugly.cli.chat_draw import MarkdownScreen, PlainScreen, as_markdown, split_blocks, visible
+from snugly.cli.chat_draw import MarkdownScreen, PlainScreen, as_markdown, split_blocks
+from snugly.cli.render import visible
 
 
 def terminal(height: int = 24) -> Console:

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from snugly.engine import address
 from snugly.engine.address import new_address, sweep
 from snugly.engine.process import engine_environment
 
 
 def test_a_socket_lies_in_a_folder_for_the_user_alone() -> None:
-    address = new_address()
-    folder = Path(address.socket).parent
+    here = new_address()
+    folder = Path(here.socket).parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert len(address.socket) <= 103  # what macOS allows
-    address.release()
+    assert len(here.socket) <= 103  # what macOS allows
+    here.release()
     assert not folder.exists()
 
 
@@ -31,12 +32,32 @@ def test_folders_of_the_dead_are_swept_and_those_of_the_living_stay(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path)[:60] if len(str(tmp_path)) < 60 else "")
     alive = new_address()
     runtime = Path(alive.socket).parent.parent
-    dead = runtime / "snugly-engine-999999999-x"
+    dead = runtime / f"snugly-engine-999999999-{address._process_space()}-x"
     dead.mkdir()
     sweep()
     assert not dead.exists()
     assert Path(alive.socket).parent.exists()
     alive.release()
+
+
+@pytest.mark.parametrize("name", ["9" * 25 + "-0-x", "\u00b2-0-x", "x", "1-x", "-1-0-x"])
+def test_names_that_anybody_may_leave_in_a_shared_folder_are_left_alone(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(address, "_runtime_folder", lambda: str(tmp_path))
+    (tmp_path / f"snugly-engine-{name}").mkdir()
+    sweep()
+    assert (tmp_path / f"snugly-engine-{name}").exists()
+
+
+def test_folders_of_another_container_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(address, "_runtime_folder", lambda: str(tmp_path))
+    other = tmp_path / "snugly-engine-999999999-1-x"
+    other.mkdir()
+    sweep()
+    assert other.exists()
 
 
 def test_an_engine_sees_no_secrets() -> None:

@@ -20,6 +20,8 @@ from snugly.engine.crash import explain
         (-6, "alloc: failed to allocate buffer of size 99\n", "ran out of memory"),
         (1, "std::bad_alloc", "ran out of memory"),
         (1, "error loading model: missing tensor 'output.weight'", "lacks the tensor"),
+        (-35, "", "ended by signal 35"),
+        (0xC0000005, "", "crashed (access violation)"),
         (3, "noise\nlast words \x1b[31m", 'status 3. Its last words: "last words ?[31m"'),
         (
             1,

@@ -1,5 +1,6 @@
 """Any bytes give a header or one BadModelFile that names the file."""
 
+import os
 import random
 import struct
 from pathlib import Path
@@ -120,6 +121,13 @@ def test_real_vocabularies_without_weights_read(name: str) -> None:
 )
 def test_damage_is_named(tmp_path: Path, data: bytes, field: str) -> None:
     assert field in refused(tmp_path / "bad.gguf", data).problem
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.gguf"
+    os.mkfifo(pipe)
+    with pytest.raises(BadModelFile, match="not a regular file"):
+        read_header(pipe)
 
 
 def test_a_folder_and_a_missing_file_are_clear(tmp_path: Path) -> None:
