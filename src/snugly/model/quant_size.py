@@ -24,7 +24,13 @@ _UNKNOWN_TEMPLATE = 2500
 # Up to here a vocabulary of unknown kind is SentencePiece's, which has no merge rules:
 # Llama 2, Mistral, TinyLlama 32,000 to 32,768; Phi-3 32,064.
 _LARGEST_SMALL_VOCABULARY = 32_768
-# And these whatever its size. Source: llama.cpp conversion/*.py, _set_vocab_sentencepiece.
+# Tokenizers made from tiktoken's ranks name every way to merge two tokens, so that they
+# have about twice as many rules as tokens. By size of vocabulary: Llama 3, Mistral's
+# Tekken, GLM-4, gpt-oss, Gemma 4. Source: load logs of llama.cpp (n_merges, or
+# "tokenizer.ggml.merges arr[str,269443]", as in ggml-org/llama.cpp issue 8655).
+_MERGES = {128_256: 280_147, 131_072: 269_443, 151_552: 318_088, 201_088: 446_189,
+           262_144: 514_906}  # fmt: skip
+# SentencePiece whatever their size. Source: llama.cpp conversion/*.py, _set_vocab_sentencepiece.
 _SENTENCEPIECE = frozenset({
     "baichuan", "gemma", "gemma2", "gemma3", "gemma3n", "gemma-embedding", "internlm2",
     "minicpm", "nemotron", "orion", "t5",
@@ -59,11 +65,13 @@ def estimated_header_bytes(
     """Bytes before the first tensor, when no file of the model is at hand.
 
     `n_merges`: merge rules of a byte-pair tokenizer, 0 for SentencePiece, None if unknown:
-    then as many as tokens, or none for a small vocabulary. Each string takes eight bytes
-    and its text; each token four more for its kind and, without merges, four for a score.
+    then as many as tokens (more for the known ones of tiktoken's kind), or none for a small
+    vocabulary. Each string takes eight bytes and its text; each token four more for its kind
+    and, without merges, four for a score.
     """
     if n_merges is None:
-        n_merges = 0 if vocab_size <= _LARGEST_SMALL_VOCABULARY else vocab_size
+        small = vocab_size <= _LARGEST_SMALL_VOCABULARY
+        n_merges = 0 if small else _MERGES.get(vocab_size, vocab_size)
     text = _token_bytes(vocab_size)
     tokens = vocab_size * (8 + text + 4 + (0 if n_merges else 4))
     # A rule is a token's two halves and a space: one byte more.
