@@ -198,7 +198,8 @@ def test_offsets_are_those_of_a_file_and_padded() -> None:
 
 @given(
     st.sampled_from((64, 96, 100, 256, 576, 1024)), st.integers(1, 24), st.integers(1, 4),
-    st.booleans(), st.sampled_from((0, 2, 4, 8, 64)), st.sampled_from(sorted(MAIN_TYPES.keys() - {"Q1_0"})),  # refuses small rows
+    st.booleans(), st.sampled_from((0, 2, 4, 8, 64)),
+    st.sampled_from(sorted(MAIN_TYPES.keys() - {"Q1_0"})),  # which refuses small rows
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_any_shape_has_a_size_no_larger_than_it_was(
