@@ -4,8 +4,8 @@
     spec_of_config(config, name)     the same as a ModelSpec, through the code for real files
     open_points(config)              what the config left open, and what was taken instead
 
-Each architecture is a table (config_dense, config_experts, config_hybrids, config_states); one
-that has none is refused by name, never guessed. Pure.
+Each architecture is a table (config_dense, config_experts, config_hybrids, config_states,
+config_others); one that has none is refused by name, never guessed. Pure.
 """
 
 from typing import Any
@@ -16,13 +16,16 @@ from snugly.model.config_dense import DENSE
 from snugly.model.config_experts import SPARSE
 from snugly.model.config_fields import Config
 from snugly.model.config_hybrids import HYBRIDS
+from snugly.model.config_others import OTHERS
 from snugly.model.config_rows import Shape, tensors_of
 from snugly.model.config_states import STATES
 from snugly.model.spec import spec_of
 from snugly.model.types import GgufHeader, ModelSpec
 
 FAMILIES: dict[str, Family] = {
-    kind: family for family in DENSE + SPARSE + HYBRIDS + STATES for kind in family.model_types
+    kind: family
+    for family in DENSE + SPARSE + HYBRIDS + STATES + OTHERS
+    for kind in family.model_types
 }
 _F16 = 1  # general.file_type of an F16 file: gguf LlamaFileType.MOSTLY_F16
 

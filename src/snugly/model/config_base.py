@@ -116,8 +116,8 @@ def _rope_metadata(config: Config) -> dict[str, Any]:
     if kind in ("su", "longrope"):
         metadata[".rope.scaling.type"] = "longrope"
     original = rope.get("original_max_position_embeddings")
-    if kind == "yarn" and isinstance(original, int | float):
-        metadata[".rope.scaling.original_context_length"] = int(original)
+    if kind == "yarn" and isinstance(original, int):
+        metadata[".rope.scaling.original_context_length"] = original
     if isinstance(rope.get("rope_theta"), int | float):
         metadata[".rope.freq_base"] = float(rope["rope_theta"])
     return metadata

@@ -95,7 +95,7 @@ def _phi3(config: Config) -> Shape:
     shape.metadata[".rope.scaling.original_context_length"] = (
         original if isinstance(original, int) else config.positive("max_position_embeddings")
     )
-    rotary = config.number("partial_rotary_factor", default=1.0) or 1.0
+    rotary = config.rotary(1.0)
     shape.metadata[".rope.dimension_count"] = int(rotary * sizes["embd"]) // sizes["heads"]
     return shape
 
@@ -114,8 +114,7 @@ def _phi2(config: Config) -> Shape:
     shape.metadata[".feed_forward_length"] = sizes["ff"]
     shape.metadata[".attention.head_count_kv"] = sizes["kv_heads"]
     rotary = config.count("rotary_dim", default=0)
-    part = config.number("partial_rotary_factor", default=0.5) or 0.5
-    shape.metadata[".rope.dimension_count"] = rotary or int(part * sizes["head"])
+    shape.metadata[".rope.dimension_count"] = rotary or int(config.rotary(0.5) * sizes["head"])
     return shape
 
 
@@ -141,9 +140,7 @@ def _olmo2(config: Config) -> Shape:
 def _glm4(config: Config) -> Shape:
     shape = base(config)
     shape.sizes["o_bias"] = 0  # transformers modeling_glm4.py and modeling_glm.py
-    part = config.rope().get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    rotary = float(part) if isinstance(part, int | float) else 0.5
-    shape.metadata[".rope.dimension_count"] = int(shape.sizes["head"] * rotary)
+    shape.metadata[".rope.dimension_count"] = int(shape.sizes["head"] * config.rotary(0.5))
     return shape
 
 

@@ -11,6 +11,7 @@ from snugly.model.config_rows import (
     EXPERTS,
     FFN,
     FFN_NORM,
+    LATENT,
     NEXTN,
     QK_NORM,
     QKV,
@@ -107,7 +108,7 @@ def _latent_sizes(config: Config, shape: Shape) -> None:
         shape.metadata[".attention.q_lora_rank"] = sizes["q_rank"]
 
 
-def _deepseek2(config: Config) -> Shape:
+def latent(config: Config) -> Shape:
     """Latent attention; V3's prediction layers are left out, as its converter does."""
     shape = base(config)
     _latent_sizes(config, shape)
@@ -161,8 +162,7 @@ def _glm4moe(config: Config) -> Shape:
     shape.metadata |= {".block_count": len(shape.layers), ".expert_shared_count": shared}
     if extra:
         shape.metadata[".nextn_predict_layers"] = extra
-    rotary = config.number("partial_rotary_factor", default=0.5) or 0.5
-    shape.metadata[".rope.dimension_count"] = int(sizes["head"] * rotary)
+    shape.metadata[".rope.dimension_count"] = int(sizes["head"] * config.rotary(0.5))
     return shape
 
 
@@ -201,17 +201,6 @@ def _mimo2(config: Config) -> Shape:
     return shape
 
 
-_LATENT = rows("""
-    attn_q.weight: embd q if !q_rank
-    attn_q_a.weight: embd q_rank if q_rank
-    attn_q_a_norm.weight: q_rank if q_rank
-    attn_q_b.weight: q_rank q if q_rank
-    attn_kv_a_mqa.weight: embd kv_a
-    attn_kv_a_norm.weight: rank
-    attn_k_b.weight: nope rank heads
-    attn_v_b.weight: rank value heads
-    attn_output.weight: o embd
-""")
 _GPT_OSS_EXPERTS = rows("""
     attn_sinks.weight: heads
     post_attention_norm.weight: embd
@@ -243,13 +232,14 @@ SPARSE: tuple[Family, ...] = (
     Family("deepseek", ("deepseek",), TOP, ATTN_NORM + QKV + FFN_NORM + FFN + EXPERTS, _deepseek,
            _UNTIED),
     Family("deepseek2", ("deepseek_v2", "deepseek_v3", "kimi_k2"), TOP,
-           ATTN_NORM + _LATENT + FFN_NORM + FFN + EXPERTS, _deepseek2, _UNTIED),
+           ATTN_NORM + LATENT + FFN_NORM + FFN + EXPERTS, latent, _UNTIED),
     Family("llama4", ("llama4", "llama4_text"), TOP, ATTN_NORM + QKV + FFN_NORM + FFN + EXPERTS,
            _llama4, _UNTIED | {"interleave_moe_layer_step": 1, "intermediate_size_mlp": 16384,
                                "head_dim": 128, "num_key_value_heads": 8}),
-    Family("glm4moe", ("glm4_moe", "glm4v_moe"), TOP,
-           ATTN_NORM + QKV + _QK_NORM_IF + _POST_NORM + FFN + EXPERTS + NEXTN, _glm4moe, _UNTIED),
-    Family("minimax-m2", ("minimax_m2", "minimax"), TOP,
+    Family("glm4moe", ("glm4_moe", "glm4v_moe_text"), TOP,
+           ATTN_NORM + QKV + _QK_NORM_IF + _POST_NORM + FFN + EXPERTS + NEXTN, _glm4moe,
+           _UNTIED | {"first_k_dense_replace": 1}),
+    Family("minimax-m2", ("minimax_m2",), TOP,
            ATTN_NORM + QKV + _WIDE_QK_NORM + FFN_NORM + EXPERTS, _minimax, _UNTIED),
     Family("mimo2", ("mimo_v2_flash",), TOP,
            ATTN_NORM + QKV + rows("attn_sinks.weight: heads if sinks") + FFN_NORM + FFN + EXPERTS,

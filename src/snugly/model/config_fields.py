@@ -1,5 +1,6 @@
 """Typed access to a Hugging Face `config.json`: each value checked, each gap remembered. Pure."""
 
+import math
 from typing import Any, NoReturn
 
 from snugly.errors import UserError
@@ -79,6 +80,19 @@ class Config:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fail(keys[0], f"It is {str(value)[:60]!r}, not a number")
+        if not math.isfinite(value):
+            self.fail(keys[0], f"It is {value}")
+        return float(value)
+
+    def rotary(self, default: float) -> float:
+        """Which part of a head is rotated, from 0 to 1."""
+        value = self.rope().get("partial_rotary_factor")
+        if value is None:
+            value = self.get("partial_rotary_factor", "rotary_pct", "rope_pct")
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            self.fail("partial_rotary_factor", f"It is {str(value)[:60]!r}, not from 0 to 1")
         return float(value)
 
     def flag(self, key: str, default: bool = False) -> bool:
@@ -117,7 +131,8 @@ class Config:
         `rope_adjustments` is litgpt's name for Llama 3's scaling (shared/data/README.md).
         """
         rope = dict(self.part("rope_parameters") or self.part("rope_scaling"))
-        rope = dict(rope.get("full_attention") or rope)
+        if isinstance(rope.get("full_attention"), dict):
+            rope = dict(rope["full_attention"])
         if "rope_type" not in rope and isinstance(rope.get("type"), str):
             rope["rope_type"] = rope["type"]
         other = self.part("rope_adjustments")

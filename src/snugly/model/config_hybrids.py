@@ -71,9 +71,7 @@ def _qwen_next(config: Config) -> Shape:
     }  # fmt: skip
     if extra:
         shape.metadata[".nextn_predict_layers"] = extra
-    part = config.rope().get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    rotary = float(part) if isinstance(part, int | float) else 0.25
-    shape.metadata[".rope.dimension_count"] = int(shape.sizes["head"] * rotary)
+    shape.metadata[".rope.dimension_count"] = int(shape.sizes["head"] * config.rotary(0.25))
     return shape
 
 
@@ -165,5 +163,10 @@ HYBRIDS: tuple[Family, ...] = (
            _qwen_next, {"tie_word_embeddings": False}),
     Family("gemma4", ("gemma4", "gemma4_text"), TOP + _GEMMA4_TOP,
            ATTN_NORM + QKV + QK_NORM + FFN_NORM + FFN + POST_NORMS + _GEMMA4_MOE, _gemma4,
-           {"tie_word_embeddings": True}),
+           {
+            "tie_word_embeddings": True, "global_head_dim": 512, "head_dim": 256,
+            "hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144,
+            "sliding_window": 512,
+        },
+    ),
 )  # fmt: skip

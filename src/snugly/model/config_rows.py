@@ -169,3 +169,38 @@ POST_NORMS = rows("""
     post_attention_norm.weight: embd
     post_ffw_norm.weight: embd
 """)
+LATENT = rows("""
+    attn_q.weight: embd q if !q_rank
+    attn_q_a.weight: embd q_rank if q_rank
+    attn_q_a_norm.weight: q_rank if q_rank
+    attn_q_b.weight: q_rank q if q_rank
+    attn_kv_a_mqa.weight: embd kv_a
+    attn_kv_a_norm.weight: rank
+    attn_k_b.weight: nope rank heads
+    attn_v_b.weight: rank value heads
+    attn_output.weight: o embd
+""")
+MAMBA = rows("""
+    ssm_in.weight: embd 2*inner if state
+    ssm_conv1d.weight: taps inner if state
+    ssm_conv1d.bias: inner if state conv_bias
+    ssm_x.weight: inner x if state
+    ssm_dt_norm.weight: rank if state
+    ssm_dt.weight: rank inner if state
+    ssm_dt.bias: inner if state
+    ssm_b_norm.weight: ssm if state
+    ssm_c_norm.weight: ssm if state
+    ssm_a: ssm inner if state
+    ssm_d: inner if state
+    ssm_out.weight: inner embd if state
+""")
+MAMBA2 = rows("""
+    ssm_in.weight: embd in if state
+    ssm_conv1d.weight: taps mixed if state
+    ssm_conv1d.bias: mixed if state conv_bias
+    ssm_dt.bias: ssm_heads if state
+    ssm_a: 1 ssm_heads if state
+    ssm_d: 1 ssm_heads if state
+    ssm_norm.weight: group groups if state
+    ssm_out.weight: inner embd if state
+""")

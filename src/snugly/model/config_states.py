@@ -13,6 +13,8 @@ from snugly.model.config_rows import (
     EXPERTS,
     FFN,
     FFN_NORM,
+    MAMBA,
+    MAMBA2,
     QK_NORM,
     QKV,
     TOP,
@@ -157,30 +159,6 @@ _SHORTCONV = rows("""
     shortconv.in_proj.weight: embd 3*embd if state
     shortconv.out_proj.weight: embd embd if state
 """)
-_MAMBA = rows("""
-    ssm_in.weight: embd 2*inner if state
-    ssm_conv1d.weight: taps inner if state
-    ssm_conv1d.bias: inner if state conv_bias
-    ssm_x.weight: inner x if state
-    ssm_dt_norm.weight: rank if state
-    ssm_dt.weight: rank inner if state
-    ssm_dt.bias: inner if state
-    ssm_b_norm.weight: ssm if state
-    ssm_c_norm.weight: ssm if state
-    ssm_a: ssm inner if state
-    ssm_d: inner if state
-    ssm_out.weight: inner embd if state
-""")
-_MAMBA2 = rows("""
-    ssm_in.weight: embd in if state
-    ssm_conv1d.weight: taps mixed if state
-    ssm_conv1d.bias: mixed if state conv_bias
-    ssm_dt.bias: ssm_heads if state
-    ssm_a: 1 ssm_heads if state
-    ssm_d: 1 ssm_heads if state
-    ssm_norm.weight: group groups if state
-    ssm_out.weight: inner embd if state
-""")
 _NEMOTRON_MLP = rows("""
     ffn_up.weight: embd ff if ff
     ffn_up.bias: ff if ff mlp_bias
@@ -202,10 +180,10 @@ STATES: tuple[Family, ...] = (
         output.weight: embd vocab if !tied
         """), ATTN_NORM + QKV + QK_NORM + _SHORTCONV + FFN_NORM + FFN, _lfm2,
         {"tie_word_embeddings": True}),
-    Family("jamba", ("jamba",), TOP, ATTN_NORM + QKV + _MAMBA + FFN_NORM + FFN + EXPERTS, _jamba,
+    Family("jamba", ("jamba",), TOP, ATTN_NORM + QKV + MAMBA + FFN_NORM + FFN + EXPERTS, _jamba,
            {"tie_word_embeddings": False, "num_key_value_heads": 8, "mamba_d_conv": 4,
             "mamba_d_state": 16, "mamba_expand": 2, "attn_layer_period": 8,
             "attn_layer_offset": 4, "expert_layer_period": 2, "expert_layer_offset": 1}),
-    Family("nemotron_h", ("nemotron_h",), TOP, ATTN_NORM + QKV + _MAMBA2 + _NEMOTRON_MLP,
+    Family("nemotron_h", ("nemotron_h",), TOP, ATTN_NORM + QKV + MAMBA2 + _NEMOTRON_MLP,
            _nemotron_h, {"tie_word_embeddings": False}),
 )  # fmt: skip
