@@ -4,7 +4,7 @@ Sources: llama.cpp conversion/*.py (what is written) and src/models/*.cpp (what 
 class defaults: transformers 5.23 configuration classes.
 """
 
-from snugly.model.config_base import Family, base, metadata_of
+from snugly.model.config_base import Family, base
 from snugly.model.config_fields import Config
 from snugly.model.config_rows import (
     ATTN_NORM,
@@ -175,29 +175,44 @@ def _minimax(config: Config) -> Shape:
     return shape
 
 
-def _mimo2(config: Config) -> Shape:
-    """MiMo V2: full and sliding layers of different widths (conversion/mimo.py)."""
-    shape = experts_of(config, base(config))
-    sizes, n = shape.sizes, config.layers()
-    value = config.positive("v_head_dim")
-    slides = config.each("hybrid_layer_pattern", n)
-    sparse = config.each("moe_layer_freq", n)
-    if slides is None or sparse is None:
-        config.fail("hybrid_layer_pattern", "It or moe_layer_freq is missing")
-    sizes |= {"o": sizes["heads"] * value, "routing_bias": 1, "ff_shared": 0}
-    wide = config.positive("swa_num_key_value_heads")
-    for layer, sliding, routed in zip(shape.layers, slides, sparse, strict=True):
-        kv = wide if sliding else sizes["kv_heads"]
-        key = "add_swa_attention_sink_bias" if sliding else "add_full_attention_sink_bias"
-        layer.update(k=kv * sizes["head"], v=kv * value, sinks=int(config.flag(key)))
-        layer.update({"ff": 0} if routed else {"experts": 0})
-    config.note("prediction layers (MTP) are not in the config; none are counted")
-    shape.metadata |= metadata_of(config, sizes, n) | {
-        ".attention.head_count_kv": [wide if s else sizes["kv_heads"] for s in slides],
-        ".attention.value_length": value,
-        ".attention.sliding_window": config.count("sliding_window"),
-        ".attention.sliding_window_pattern": [bool(s) for s in slides],
-    }
+def _glm4_lite(config: Config) -> Shape:
+    """GLM-4.7 Flash: DeepSeek's latent attention, and its prediction layer is kept."""
+    shape = latent(config)
+    shape.sizes |= {"routing_bias": 1, "nextn_embeddings": 1, "nextn_head": 1}
+    extra = config.count("num_nextn_predict_layers", default=0)
+    shape.layers += [{"nextn": 1} for _ in range(extra)]
+    dense_first(config, shape, config.count("first_k_dense_replace", default=0))
+    shape.metadata[".block_count"] = len(shape.layers)
+    if extra:
+        shape.metadata[".nextn_predict_layers"] = extra
+    return shape
+
+
+def _minimax_m3(config: Config) -> Shape:
+    """Full attention beside an indexer that picks blocks (conversion/minimax.py)."""
+    shape, n = experts_of(config, base(config), "intermediate_size"), config.layers()
+    sparse, index = config.each("moe_layer_freq", n), config.part("sparse_attention_config")
+    if sparse is None:
+        config.fail("moe_layer_freq", "It is missing")
+    shared, sizes = config.count("n_shared_experts"), shape.sizes
+    heads, length = index.get("sparse_num_index_heads"), index.get("sparse_index_dim")
+    if not isinstance(heads, int) or not isinstance(length, int) or min(heads, length) < 1:
+        config.fail("sparse_attention_config", "It does not say what its index is like")
+    sizes |= {
+        "ff": config.positive("dense_intermediate_size"), "ff_shared": sizes["ff_exp"] * shared,
+        "routing_bias": 1, "index": length, "index_q": heads * length,
+    }  # fmt: skip
+    dense_first(config, shape, next((k for k, routed in enumerate(sparse) if routed), n))
+    if config.count("num_nextn_predict_layers", default=0):
+        config.note("the prediction layers (MTP) are not counted: llama.cpp leaves them out")
+    shape.metadata |= {
+        ".feed_forward_length": sizes["ff"], ".expert_shared_count": shared,
+        ".rope.dimension_count": config.count("rotary_dim", default=sizes["head"]),
+        ".attention.indexer.head_count": heads, ".attention.indexer.key_length": length,
+    }  # fmt: skip
+    for key, name in _INDEXER_KEYS:
+        if isinstance(value := index.get(key), int):
+            shape.metadata[f".attention.indexer.{name}"] = value
     return shape
 
 
@@ -212,6 +227,16 @@ _GPT_OSS_EXPERTS = rows("""
 _WIDE_QK_NORM = rows("""
     attn_q_norm.weight: q
     attn_k_norm.weight: k
+""")
+_INDEXER_KEYS = (
+    ("sparse_topk_blocks", "top_k"), ("sparse_block_size", "block_size"),
+    ("sparse_local_block", "local_blocks"),
+)  # fmt: skip
+_INDEXER = rows("""
+    indexer.q_proj.weight: embd index_q if experts
+    indexer.k_proj.weight: embd index if experts
+    indexer.q_norm.weight: index if experts
+    indexer.k_norm.weight: index if experts
 """)
 _QK_NORM_IF = rows("""
     attn_q_norm.weight: head if qk_norm
@@ -241,7 +266,9 @@ SPARSE: tuple[Family, ...] = (
            _UNTIED | {"first_k_dense_replace": 1}),
     Family("minimax-m2", ("minimax_m2",), TOP,
            ATTN_NORM + QKV + _WIDE_QK_NORM + FFN_NORM + EXPERTS, _minimax, _UNTIED),
-    Family("mimo2", ("mimo_v2_flash",), TOP,
-           ATTN_NORM + QKV + rows("attn_sinks.weight: heads if sinks") + FFN_NORM + FFN + EXPERTS,
-           _mimo2, _UNTIED),
+    Family("deepseek2", ("glm4_moe_lite",), TOP,
+           ATTN_NORM + LATENT + FFN_NORM + FFN + EXPERTS + NEXTN, _glm4_lite,
+           _UNTIED | {"first_k_dense_replace": 1}),
+    Family("minimax-m3", ("minimax_m3",), TOP,
+           ATTN_NORM + QKV + QK_NORM + FFN_NORM + FFN + EXPERTS + _INDEXER, _minimax_m3, _UNTIED),
 )  # fmt: skip

@@ -1,10 +1,10 @@
-"""Architectures whose layers attend in different ways: Qwen's gated delta net, Gemma 4. Pure.
+"""Architectures whose layers attend in different ways: Qwen's gated delta net, Gemma 4, MiMo. Pure.
 
 Sources: llama.cpp conversion/*.py (what is written) and src/models/*.cpp (what is loaded);
 class defaults: transformers 5.23 configuration classes.
 """
 
-from snugly.model.config_base import Family, base
+from snugly.model.config_base import Family, base, metadata_of
 from snugly.model.config_experts import experts_of
 from snugly.model.config_fields import Config
 from snugly.model.config_rows import (
@@ -114,6 +114,32 @@ def _gemma4(config: Config) -> Shape:
     return shape
 
 
+def _mimo2(config: Config) -> Shape:
+    """MiMo V2: full and sliding layers of different widths (conversion/mimo.py)."""
+    shape = experts_of(config, base(config))
+    sizes, n = shape.sizes, config.layers()
+    value = config.positive("v_head_dim")
+    slides = config.each("hybrid_layer_pattern", n)
+    sparse = config.each("moe_layer_freq", n)
+    if slides is None or sparse is None:
+        config.fail("hybrid_layer_pattern", "It or moe_layer_freq is missing")
+    sizes |= {"o": sizes["heads"] * value, "routing_bias": 1, "ff_shared": 0}
+    wide = config.positive("swa_num_key_value_heads")
+    for layer, sliding, routed in zip(shape.layers, slides, sparse, strict=True):
+        kv = wide if sliding else sizes["kv_heads"]
+        key = "add_swa_attention_sink_bias" if sliding else "add_full_attention_sink_bias"
+        layer.update(k=kv * sizes["head"], v=kv * value, sinks=int(config.flag(key)))
+        layer.update({"ff": 0} if routed else {"experts": 0})
+    config.note("prediction layers (MTP) are not in the config; none are counted")
+    shape.metadata |= metadata_of(config, sizes, n) | {
+        ".attention.head_count_kv": [wide if s else sizes["kv_heads"] for s in slides],
+        ".attention.value_length": value,
+        ".attention.sliding_window": config.count("sliding_window"),
+        ".attention.sliding_window_pattern": [bool(s) for s in slides],
+    }
+    return shape
+
+
 _GATED_DELTA = rows("""
     attn_qkv.weight: embd mixed if state
     attn_gate.weight: embd inner if state
@@ -169,4 +195,7 @@ HYBRIDS: tuple[Family, ...] = (
             "sliding_window": 512,
         },
     ),
+    Family("mimo2", ("mimo_v2_flash",), TOP,
+           ATTN_NORM + QKV + rows("attn_sinks.weight: heads if sinks") + FFN_NORM + FFN + EXPERTS,
+           _mimo2, {"tie_word_embeddings": False}),
 )  # fmt: skip

@@ -5,7 +5,7 @@ class defaults: transformers 5.23 configuration classes.
 """
 
 from snugly.model.config_base import Family, base, metadata_of, with_vocab
-from snugly.model.config_experts import dense_first, experts_of, latent
+from snugly.model.config_experts import experts_of
 from snugly.model.config_fields import Config
 from snugly.model.config_rows import (
     ATTN_NORM,
@@ -13,10 +13,8 @@ from snugly.model.config_rows import (
     EXPERTS,
     FFN,
     FFN_NORM,
-    LATENT,
     MAMBA,
     MAMBA2,
-    NEXTN,
     POST_NORMS,
     QK_NORM,
     QKV,
@@ -219,19 +217,6 @@ def _mamba2(config: Config) -> Shape:
     return shape
 
 
-def _glm4_lite(config: Config) -> Shape:
-    """GLM-4.7 Flash: DeepSeek's latent attention, and its prediction layer is kept."""
-    shape = latent(config)
-    shape.sizes |= {"routing_bias": 1, "nextn_embeddings": 1, "nextn_head": 1}
-    extra = config.count("num_nextn_predict_layers", default=0)
-    shape.layers += [{"nextn": 1} for _ in range(extra)]
-    dense_first(config, shape, config.count("first_k_dense_replace", default=0))
-    shape.metadata[".block_count"] = len(shape.layers)
-    if extra:
-        shape.metadata[".nextn_predict_layers"] = extra
-    return shape
-
-
 _BIASED_TOP = EMBEDDING + rows("""
     position_embd.weight: embd positions if positions
     output_norm.weight: embd
@@ -303,7 +288,4 @@ OTHERS: tuple[Family, ...] = (
            _TIED | {"conv_kernel": 4, "state_size": 16}),
     Family("mamba2", ("mamba2",), TOP, ATTN_NORM + MAMBA2, _mamba2,
            _UNTIED | {"conv_kernel": 4, "state_size": 128, "n_groups": 8, "num_heads": 128}),
-    Family("deepseek2", ("glm4_moe_lite",), TOP,
-           ATTN_NORM + LATENT + FFN_NORM + FFN + EXPERTS + NEXTN, _glm4_lite,
-           _UNTIED | {"first_k_dense_replace": 1}),
 )  # fmt: skip

@@ -73,7 +73,7 @@ def type_of(name: str, n_dims: int, expert_type: str) -> str:
     """The type a converter writes this tensor with when asked for F16."""
     if n_dims <= 1 or not name.endswith(".weight") or name.endswith("_norm.weight"):
         return "F32"
-    if name.endswith(_ALWAYS_F32):
+    if name.endswith(_ALWAYS_F32) or ".indexer." in name:
         return "F32"
     return expert_type if name.endswith("_exps.weight") else "F16"
 

@@ -32,8 +32,7 @@ MORE_ROWS = {"google__gemma-3-4b-it": 64 * 2560, "google__gemma-3-27b-it": 64 * 
 # transformers takes its class default 1536 for a q_lora_rank that the copy dropped.
 OTHERS = {"deepseek-ai__DeepSeek-V2-Lite-Chat"}
 REFUSED = {
-    "MiniMaxAI__MiniMax-M3", "XiaomiMiMo__MiMo-7B-Base", "deepseek-ai__DeepSeek-V4-Pro",
-    "google__recurrentgemma-2b",
+    "XiaomiMiMo__MiMo-7B-Base", "deepseek-ai__DeepSeek-V4-Pro", "google__recurrentgemma-2b",
 }  # fmt: skip
 CONFIGS |= DEFAULTS
 READ = sorted(set(CONFIGS) - REFUSED)
