@@ -14,8 +14,10 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"snugly {__version__}")
         return
-    from snugly.cli.app import run
-
+    try:
+        from snugly.cli.app import run
+    except KeyboardInterrupt:  # before anything was there to handle it
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -22,7 +22,7 @@ def config_file() -> Path:
     """Where settings are read from: $SNUGLY_CONFIG, or the platform's place for them."""
     override = os.environ.get("SNUGLY_CONFIG")
     if override:
-        return Path(override)
+        return Path(override).expanduser()
     return platformdirs.user_config_path("snugly", appauthor=False) / "config.toml"
 
 
@@ -71,7 +71,10 @@ class Settings(BaseSettings):
     @field_validator("store", "history", "cache", mode="after")
     @classmethod
     def _home(cls, path: Path) -> Path:
-        return path.expanduser()
+        path = path.expanduser()
+        if not path.is_absolute():
+            raise ValueError(f"{path} depends on the folder you stand in: give a whole path")
+        return path
 
     @classmethod
     def settings_customise_sources(
@@ -111,7 +114,7 @@ def settings() -> Settings:
             "A list is written as JSON.",
             'Write it as ["first", "second"], or unset it.',
         ) from error
-    except ValueError as error:  # TOML that does not parse
+    except (ValueError, OSError) as error:  # TOML that does not parse, or no permission
         raise UserError(
             f"The settings file {config_file()} cannot be read.",
             f"{error}.",

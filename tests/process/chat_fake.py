@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from snugly.chat.types import ChatRequest, Delta, Usage
-from snugly.engine.launch import Launched, Prepared
+from snugly.engine.launch import Launched, Prepared, Sampling
 from snugly.errors import EngineError, PromptTooLong, UnknownModel
 from snugly.model.types import Installed, Provenance
 from snugly.plan.types import Estimate, Plan
@@ -107,7 +107,7 @@ def prepare(
     name = ref or "fake"
     known = Provenance("local", "here", "", "0" * 64, 1, "Apache-2.0")
     installed = Installed(name, f"/models/{name}.Q4_1.gguf", (), known, adopted=False)
-    return Prepared(installed, cast(Any, None), plan_of(name), None)
+    return Prepared(installed, cast(Any, None), plan_of(name), Sampling())
 
 
 @asynccontextmanager
@@ -117,7 +117,7 @@ async def launched(prepared: Prepared) -> AsyncIterator[Launched]:
         print("STARTED", prepared.installed.ref, file=sys.stderr, flush=True)
     running = FakeRunning(prepared.plan)
     try:
-        yield Launched(running, prepared.plan, prepared.installed, None, "fake")
+        yield Launched(running, prepared.plan, prepared.installed, Sampling(), "fake")
     finally:
         await running.stop()
 

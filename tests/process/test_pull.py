@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from tests.making import gguf_bytes
 from tests.process.hub_server import COMMIT, Hub, running
 
-from snugly.errors import DownloadError, SnuglyError, UnknownModel
+from snugly.errors import BadModelFile, DownloadError, SnuglyError, UnknownModel
 from snugly.model import download
 from snugly.model.lookup import find
 from snugly.model.pull import pull
@@ -554,11 +555,13 @@ def test_a_password_in_the_address_of_an_index_is_not_shown(
 
 def test_a_local_file_is_linked_and_survives_its_original(store: Store, tmp_path: Path) -> None:
     original = tmp_path / "My model v1-Q8_0.gguf"
-    original.write_bytes(BODY)
-    item = pull(str(original), store, Settings())
-    assert item.ref == "local/My model v1/My model v1-Q8_0.gguf"
-    assert item.provenance.sha256 == hashlib.sha256(BODY).hexdigest()
-    assert os.stat(item.path).st_nlink == 2
+    original.write_bytes(gguf_bytes())
+    for _ in range(2):  # the second time there are two names of one file already
+        item = pull(str(original), store, Settings())
+        assert item.ref == "local/My model v1/My model v1-Q8_0.gguf"
+        assert item.provenance.sha256 == hashlib.sha256(gguf_bytes()).hexdigest()
+        assert os.stat(item.path).st_nlink == 2
+        assert store.problems() == ()
     original.unlink()
     assert store.verify(find(store, "My model v1", whole_name=False)).problem == ""
 
@@ -567,15 +570,25 @@ def test_a_local_file_on_another_disk_is_copied(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = tmp_path / "modèle:1.gguf" if os.name == "posix" else tmp_path / "m.gguf"
-    original.write_bytes(BODY)
+    original.write_bytes(gguf_bytes())
 
     def other_disk(*_: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", other_disk)
     item = pull(str(original), store, Settings())
-    assert Path(item.path).read_bytes() == BODY
+    assert Path(item.path).read_bytes() == gguf_bytes()
     assert os.stat(item.path).st_nlink == 1
+
+
+def test_a_local_file_that_is_cut_short_does_not_get_into_the_store(
+    store: Store, tmp_path: Path
+) -> None:
+    original = tmp_path / "cut.gguf"
+    original.write_bytes(gguf_bytes()[:-1])
+    with pytest.raises(BadModelFile, match="cut.gguf"):
+        pull(str(original), store, Settings())
+    assert names(store) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")

@@ -41,7 +41,7 @@ def snugly(
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.gguf"
-    path.write_bytes(gguf_bytes())
+    path.write_bytes(gguf_bytes(pairs=(*LLAMA_PAIRS, text_pair("tokenizer.chat_template", "x"))))
     return path
 
 
@@ -138,9 +138,9 @@ def test_bad_input_is_a_clear_error(
 @pytest.mark.parametrize(
     ("ref", "code", "text"),
     [
-        ("./nowhere.gguf", 5, "nowhere.gguf cannot be read"),
+        ("./nowhere.gguf", 3, "nowhere.gguf"),
         ("smolm2", 3, "Did you mean smollm2"),
-        ("../../etc/passwd", 5, "not a usable GGUF file"),
+        ("/etc/passwd", 5, "passwd"),
     ],
 )
 def test_a_model_that_is_not_there(ref: str, code: int, text: str, fake: Any) -> None:
@@ -169,6 +169,31 @@ def test_a_schema_needs_whole_json(tiny: Path, fake: Any) -> None:
     done = snugly("run", "-m", str(tiny), "x", "--schema", "json")
     assert done.returncode == 6
     assert "not whole JSON" in done.stderr
+
+
+def test_a_base_model_is_told_from_a_chat_model(tmp_path: Path, fake: Any) -> None:
+    base = tmp_path / "base.gguf"
+    base.write_bytes(gguf_bytes())
+    assert "no chat template" in snugly("run", "-m", str(base), "x").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--temperature", "inf"), "temperature"),
+        (("--temperature", "nan"), "temperature"),
+        (("--temperature", "-1"), "temperature"),
+        (("--schema", "[1]"), "not a JSON object"),
+        ((os.fsdecode(b"\xff\xfe"),), "not UTF-8"),
+    ],
+)
+def test_words_that_make_no_sense(words: tuple[str, ...], text: str, tiny: Path, fake: Any) -> None:
+    done = snugly("run", "-m", str(tiny), "x", *words)
+    assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+
+
+def test_a_folder_with_one_model_is_a_model(tiny: Path, fake: Any) -> None:
+    assert snugly("run", "-m", str(tiny.parent), "x").stdout == "word " * 8 + "\n"
 
 
 def test_names_from_a_file_reach_no_terminal(tmp_path: Path, fake: Any) -> None:

@@ -16,6 +16,7 @@ class Message:
 class ChatRequest:
     """What to answer and how. None leaves a choice to the engine's default.
 
+    `repeat_penalty` above 1 makes words of the last 256 tokens less likely.
     `schema` is a JSON schema that the answer must satisfy; {} means any JSON object.
     """
 
@@ -25,6 +26,7 @@ class ChatRequest:
     seed: int | None = None
     schema: dict[str, Any] | None = None
     stop: tuple[str, ...] = field(default_factory=tuple)
+    repeat_penalty: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def chat(
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
     system: Annotated[str | None, Parameter(name=["--system", "-s"])] = None,
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
-    temperature: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
+    temperature: Annotated[float | None, Parameter(validator=Number(gte=0, lte=2))] = None,
     seed: int | None = None,
     max_tokens: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
     resume: Annotated[int | bool, Parameter(negative="", show_default=False)] = False,

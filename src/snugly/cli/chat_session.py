@@ -109,8 +109,9 @@ class Session:
         return ChatRequest(
             request_messages(self.system, before.messages if before else (), question),
             max_tokens=self.sampling.max_tokens,
-            temperature=launched.temperature if chosen is None else chosen,
+            temperature=launched.sampling.temperature if chosen is None else chosen,
             seed=self.sampling.seed,
+            repeat_penalty=launched.sampling.repeat_penalty,
         )
 
     def _keep_question(

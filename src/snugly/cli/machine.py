@@ -170,6 +170,6 @@ def _print(machine: "Machine") -> None:
     out = console()
     out.print(table)
     if machine.missing:
-        out.print("\nCould not be asked", style="bold")
+        out.print("\nTools that are not here", style="bold")
         for fact in machine.missing:
             out.print(f"  {fact.how}", markup=False)

@@ -17,12 +17,15 @@ _Json = Annotated[bool, Parameter(name="--json", negative="")]
 def models(
     *,
     verify: Annotated[bool, Parameter(negative="")] = False,
+    available: Annotated[bool, Parameter(negative="")] = False,
     as_json: _Json = False,
 ) -> None:
     """List the models that can be run now.
 
     Parameters
     ----------
+    available
+        List the models that have a short name, to be fetched with `snugly pull`.
     verify
         Read every byte again and compare with the recorded SHA-256.
     as_json
@@ -31,6 +34,9 @@ def models(
     from snugly.model.store import Store
     from snugly.settings import settings
 
+    if available:
+        _print_available(as_json)
+        return
     store = Store(settings().store)
     installed, problems = store.survey()
     checked = {item.ref: _checked(item, store) for item in installed} if verify else {}
@@ -44,6 +50,27 @@ def models(
     for problem in problems:
         note(f"{problem.ref}: {problem.problem} {problem.remedy}")
     _demand_whole([item for item in checked.values() if item.problem])
+
+
+def _print_available(as_json: bool) -> None:
+    from rich.table import Table
+
+    from snugly.model.catalog import entries
+    from snugly.units import format_bytes, format_count
+
+    if as_json:
+        print_json(entries())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("NAME", no_wrap=True)
+    table.add_column("PARAMETERS", justify="right", no_wrap=True)
+    table.add_column("BYTES", justify="right", no_wrap=True)
+    table.add_column("FROM", overflow="ellipsis", no_wrap=True)
+    for entry in entries():
+        size = format_bytes(entry.file_bytes) if entry.file_bytes else ""
+        table.add_row(entry.alias, format_count(entry.n_params), size, entry.repository)
+    console().print(table)
+    note("Bytes are shown where a list states them. Any GGUF repository of the hub works too.")
 
 
 def rm(ref: str, /, *, as_json: _Json = False) -> None:

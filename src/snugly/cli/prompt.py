@@ -75,6 +75,12 @@ def compose(words: Sequence[str], piped: str, files: Sequence[tuple[str, str]]) 
     parts += [f"{name}:\n```\n{text.rstrip()}\n```" for name, text in files]
     parts.append(piped.strip())
     prompt = "\n\n".join(part for part in parts if part)
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise UserError(
+            "The prompt is not text.",
+            "Its words hold bytes that are not UTF-8.",
+            "Use a UTF-8 terminal, or put the text into a file for --file.",
+        )
     if not prompt:
         raise UserError(
             "There is no prompt.",
@@ -91,7 +97,7 @@ def read_schema(text: str) -> dict[str, Any]:
     """
     if text == "json":
         return {}
-    source = text if text.lstrip().startswith("{") else file_text(Path(text))
+    source = text if text.lstrip()[:1] in ("{", "[", '"') else file_text(Path(text))
     try:
         schema = json.loads(source)
     except ValueError as error:

@@ -27,7 +27,7 @@ def run(
     system: Annotated[str | None, Parameter(name=["--system", "-s"])] = None,
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
     max_tokens: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
-    temperature: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
+    temperature: Annotated[float | None, Parameter(validator=Number(gte=0, lte=2))] = None,
     seed: Annotated[int | None, Parameter(validator=Number(gte=0, lt=2**32))] = None,
     schema: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -71,8 +71,15 @@ def run(
     text = compose(prompt, piped_text(), files)
     turns = ([Message("system", system)] if system else []) + [Message("user", text)]
     ready = _prepare(model, context)
-    heat = ready.temperature if temperature is None else temperature
-    request = ChatRequest(tuple(turns), max_tokens, heat, seed, shape)
+    advised = ready.sampling
+    request = ChatRequest(
+        tuple(turns),
+        max_tokens,
+        advised.temperature if temperature is None else temperature,
+        seed,
+        shape,
+        repeat_penalty=advised.repeat_penalty,
+    )
     heard = asyncio.run(_answer(ready, request, quiet=as_json))
     if as_json:
         print_json(document(heard))

@@ -70,6 +70,11 @@ def explain(returncode: int | None, tail: str) -> tuple[str, str]:
         match = re.search(pattern, tail, re.IGNORECASE)
         if match is not None:
             return cause.format(*(_short(group) for group in match.groups(""))), remedy
+    if returncode == -9:
+        return _by_signal(9), (
+            "Try again; if memory ran out, lower --context, close programs, or take a smaller"
+            " model."
+        )
     if returncode is not None and returncode < 0:
         return _by_signal(-returncode), _AGAIN
     if returncode in _WINDOWS:

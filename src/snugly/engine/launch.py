@@ -17,7 +17,7 @@ from snugly.model.pull import DEFAULT_REF, pull
 from snugly.model.refs import RefKind, parse
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
-from snugly.model.types import Installed, ModelSpec, Provenance
+from snugly.model.types import Installed, ModelSpec
 from snugly.plan.best import best, better
 from snugly.plan.choose import choose, or_refuse
 from snugly.plan.types import Need, Plan
@@ -28,13 +28,21 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the answers of a model are best drawn, where the catalogue knows; else None."""
+
+    temperature: float | None = None
+    repeat_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A model that is here and has a plan, not started yet."""
 
     installed: Installed
     spec: ModelSpec
     plan: Plan
-    temperature: float | None  # what its makers recommend, where the catalogue knows
+    sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Launched:
     running: Running
     plan: Plan
     installed: Installed
-    temperature: float | None  # what its makers recommend, where the catalogue knows
+    sampling: Sampling
     engine: str  # its name
 
 
@@ -82,6 +90,11 @@ def prepare(
     prepared = _planned(installed, machine, context)
     if ref is None:
         _suggest(prepared, machine, say)
+    if not prepared.spec.chat_template:
+        say(
+            f"{prepared.spec.name} has no chat template: it was not made to answer, only to"
+            " continue text. Take an instruct or chat model for answers."
+        )
     return prepared
 
 
@@ -109,35 +122,28 @@ def _named(
 ) -> Installed:
     """The model that a person named: a file in place, an installed one, or fetched."""
     parsed = parse(ref)
-    if parsed.kind is RefKind.PATH:
-        return _in_place(parsed.path)
     try:
-        return find(store, ref)
+        return _given_to_the_engine(find(store, ref))
     except UnknownModel:
+        if parsed.kind is RefKind.PATH:
+            raise
         if parsed.kind is RefKind.NAME and catalog.lookup(parsed.name, parsed.tag) is None:
             raise
     say(f"{ref} is not installed yet: fetching it.")
     return pull(ref, store, config, progress)
 
 
-def _in_place(path: str) -> Installed:
-    """A file that is used where it lies, without the store."""
-    from pathlib import Path
-
-    from snugly.model.spec import split_parts
-
-    where = Path(path).expanduser()
+def _given_to_the_engine(installed: Installed) -> Installed:
+    """The model, if its path can travel in the worker's configuration."""
     try:
-        str(where).encode()
+        installed.path.encode()
     except UnicodeEncodeError:
         raise UserError(
-            f"{str(where)!r} cannot be given to the engine.",
+            f"{installed.path!r} cannot be given to the engine.",
             "Its name is not UTF-8.",
             "Rename the file or its folder.",
         ) from None
-    parts = tuple(split_parts(where))
-    known = Provenance("local", str(where), "", "", 0, "")
-    return Installed(str(path), parts[0], parts, known, adopted=True)
+    return installed
 
 
 def _planned(installed: Installed, machine: Machine, context: int | None) -> Prepared:
@@ -153,7 +159,8 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
     publisher, _, rest = installed.ref.partition("/")
     model, _, file = rest.partition("/")
     entry = catalog.of_repository(f"{publisher}/{model}", file)
-    return Prepared(installed, spec, plan, entry.temperature if entry else None)
+    known = Sampling(entry.temperature, entry.repeat_penalty) if entry else Sampling()
+    return Prepared(installed, spec, plan, known)
 
 
 def _best_installed(
@@ -183,7 +190,7 @@ def _suggest(prepared: Prepared, machine: Machine, say: Say) -> None:
     if found is not None:
         entry = found.entry
         say(
-            f"Running {prepared.spec.name} ({format_count(prepared.spec.n_params)} parameters)."
+            f"Running {DEFAULT_REF} ({format_count(prepared.spec.n_params)} parameters)."
             f" A better model would fit: {entry.alias}, {format_count(entry.n_params)}"
             f" parameters, about {format_bytes(found.file_bytes)}"
             f" (`snugly pull {entry.alias}`)."
@@ -212,6 +219,6 @@ async def launched(
     engine = ENGINES[DEFAULT][1](settings())
     running = await engine.start(ready.plan)
     try:
-        yield Launched(running, ready.plan, ready.installed, ready.temperature, engine.name)
+        yield Launched(running, ready.plan, ready.installed, ready.sampling, engine.name)
     finally:
         await running.stop()

@@ -15,7 +15,7 @@ from snugly.chat.types import ChatRequest, Delta
 from snugly.engine.address import Address, new_address
 from snugly.engine.process import EngineProcess
 from snugly.engine.wire import WholeCharacters, body_of, delta_of, refusal
-from snugly.errors import EngineError
+from snugly.errors import EngineError, UserError
 from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.types import EngineFacts, Plan
 from snugly.units import MiB
@@ -128,7 +128,10 @@ class LlamaCppRunning:
                 "POST", "/v1/chat/completions", json=body_of(request)
             ) as response:
                 if response.status_code != 200:
-                    raise refusal(_json(await response.aread()), response.status_code)
+                    error = refusal(_json(await response.aread()), response.status_code)
+                    if request.schema and isinstance(error, EngineError):
+                        raise UserError("The engine cannot use this schema.", error.because)
+                    raise error
                 events, whole = EventStream(), WholeCharacters()
                 async for chunk in response.aiter_raw():
                     for data in events.feed(chunk):

@@ -19,6 +19,9 @@ def body_of(request: ChatRequest) -> dict[str, Any]:
         value = getattr(request, name)
         if value is not None:
             body[name] = value
+    if request.repeat_penalty is not None:
+        body["repeat_penalty"] = request.repeat_penalty
+        body["repeat_last_n"] = 256
     if request.stop:
         body["stop"] = list(request.stop)
     if request.schema is not None:
@@ -87,7 +90,8 @@ def too_long(prompt_tokens: int, context: int) -> PromptTooLong:
     return PromptTooLong(
         f"The prompt has {prompt_tokens:,} tokens and the context holds {context:,}.",
         "Nothing was cut: an answer to half a question would be worth nothing.",
-        "Shorten it, or ask for a longer --context where the model and the memory allow.",
+        "Shorten it, or ask for a longer --context if the model was trained for one"
+        " (`snugly show`), or take a model that was.",
     )
 
 

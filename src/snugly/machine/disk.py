@@ -15,7 +15,7 @@ _DEPTH = 5  # LVM on LUKS on RAID on a partition is four
 def read_disk(store: Path, host: Host) -> Disk:
     """Free and total bytes where `store` is or will be, and whether that disk spins."""
     place = store
-    while not place.exists() and place != place.parent:
+    while not os.path.exists(place) and place != place.parent:  # False where we may not look
         place = place.parent
     try:
         usage = shutil.disk_usage(place)

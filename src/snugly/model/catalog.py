@@ -34,6 +34,7 @@ class Entry:
     window: int | None = None
     full_every: int = 1
     temperature: float | None = None  # what the model's card recommends
+    repeat_penalty: float | None = None  # where answers were seen to loop without one
 
     @property
     def alias(self) -> str:

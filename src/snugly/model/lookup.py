@@ -59,8 +59,8 @@ def unknown(ref: Ref, installed: Iterable[Installed]) -> UnknownModel:
     return UnknownModel(
         f"There is no model called {ref.text!r}.",
         f"Did you mean {' or '.join(near)}?" if near else "No name is near to it.",
-        "`snugly models` lists what is installed; any GGUF repository of the hub can be "
-        "pulled as publisher/model.",
+        "`snugly models` lists what is installed, `snugly models --available` what has a short "
+        "name; any GGUF repository of the hub can be pulled as publisher/model.",
     )
 
 

@@ -66,7 +66,10 @@ def write_text(path: Path, text: str) -> None:
 
 def publish(temporary: Path, path: Path) -> None:
     """Give a finished, fsynced file its name, and make the name last through a power cut."""
-    os.replace(temporary, path)
+    if path.exists() and os.path.samefile(temporary, path):
+        temporary.unlink()  # two names of one file: renaming would do nothing and leave both
+    else:
+        os.replace(temporary, path)
     if os.name != "posix":
         return  # Windows has no way to fsync a folder
     folder = os.open(path.parent, os.O_RDONLY)

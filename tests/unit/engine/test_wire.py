@@ -20,6 +20,7 @@ def test_only_what_was_chosen_is_sent() -> None:
     assert (body["max_tokens"], body["temperature"], body["seed"]) == (5, 0.0, 7)
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert body["stop"] == ["END"]
+    assert body_of(ChatRequest(HELLO, repeat_penalty=1.1))["repeat_penalty"] == 1.1
     assert body_of(ChatRequest(HELLO, schema={}))["response_format"] == {"type": "json_object"}
 
 

@@ -11,6 +11,7 @@ from snugly.model.hashing import sha256_of
 from snugly.model.names import is_runnable, part_names, quantization_of, split_of, unsafe_because
 from snugly.model.progress import Progress
 from snugly.model.sources import Offer, Offered, Wish
+from snugly.model.spec import read_spec
 from snugly.model.transfer import Patience
 from snugly.model.types import Installed, Provenance
 from snugly.settings import Settings
@@ -61,6 +62,7 @@ class Local:
     def resolve(self, wish: Wish, settings: Settings) -> Offer:
         """The files at the path."""
         paths = parts_at(wish.path)
+        read_spec(paths[0])  # nothing damaged gets into the store
         files = tuple(
             Offered(_safe(path.name), str(path.resolve()), path.stat().st_size, "")
             for path in paths
