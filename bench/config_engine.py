@@ -57,7 +57,8 @@ def smaller(config: dict[str, Any]) -> dict[str, Any]:
     for part in (config, config.get("text_config", {})):
         for keys, most in SMALLER.items():
             part.update({k: min(part[k], most) for k in keys if isinstance(part.get(k), int)})
-        keep = 27 if "kv_lora_rank" in part else 12  # llama.cpp tells V2-Lite by its 27 layers
+        lite = part.get("kv_lora_rank") and not part.get("q_lora_rank")
+        keep = 27 if lite else 12  # llama.cpp tells V2-Lite by its 27 layers
         for key in ("num_hidden_layers", "n_layer", "num_layers"):
             if isinstance(part.get(key), int):
                 part[key] = min(part[key], keep)

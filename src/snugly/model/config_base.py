@@ -48,6 +48,8 @@ def heads_of(config: Config) -> Sizes:
     kv_heads = config.positive(
         "num_key_value_heads", "n_head_kv", "multi_query_group_num", default=heads
     )
+    if "num_key_value_heads" not in config.values and heads % kv_heads:
+        kv_heads = heads  # a class default that cannot be: copies drop it when it equals heads
     head = config.positive("head_dim", "kv_channels", default=embedding // heads)
     return {
         "embd": embedding,

@@ -144,6 +144,12 @@ def _glm4(config: Config) -> Shape:
     return shape
 
 
+def _cohere(config: Config) -> Shape:
+    shape = base(config)
+    shape.sizes["use_qk_norm"] = int(config.flag("use_qk_norm"))
+    return shape
+
+
 def _chatglm(config: Config) -> Shape:
     shape = base(config)
     sizes = shape.sizes
@@ -225,11 +231,14 @@ _WIDE_QK_NORM = rows("""
 """)
 
 DENSE: tuple[Family, ...] = (
-    Family("llama", ("llama", "mistral"), TOP, _PLAIN, _llama, _UNTIED),
+    Family("llama", ("llama",), TOP, _PLAIN, _llama, _UNTIED),
+    Family("llama", ("mistral",), TOP, _PLAIN, _llama, _UNTIED | {"num_key_value_heads": 8}),
     Family("llama", ("mixtral",), TOP, ATTN_NORM + QKV + FFN_NORM + EXPERTS, _mixtral,
-           _UNTIED | {"num_local_experts": 8, "num_experts_per_tok": 2}),
+           _UNTIED | {"num_local_experts": 8, "num_experts_per_tok": 2,
+                      "num_key_value_heads": 8}),
     Family("granite", ("granite",), TOP, _PLAIN, lambda c: with_vocab(base(c)), _UNTIED),
-    Family("smollm3", ("smollm3",), TOP, _PLAIN, lambda c: with_vocab(base(c)), _TIED),
+    Family("smollm3", ("smollm3",), TOP, _PLAIN, lambda c: with_vocab(base(c)),
+           _TIED | {"num_key_value_heads": 4}),
     Family("deci", ("nemotron-nas",), TOP,
            rows("attn_norm.weight: embd if attends") + QKV
            + rows("attn_output.weight: embd embd if linear")
@@ -280,17 +289,11 @@ DENSE: tuple[Family, ...] = (
            ATTN_NORM + QKV + rows("""
                attn_q_norm.weight: head heads if use_qk_norm
                attn_k_norm.weight: head kv_heads if use_qk_norm
-           """) + FFN, lambda c: _cohere(c), _TIED),
+           """) + FFN, _cohere, _TIED),
     Family("chatglm", ("chatglm",), TOP, ATTN_NORM + _FUSED_QKV + FFN_NORM + _FUSED_UP,
            _chatglm, _UNTIED),
     Family("chatglm", ("glm",), TOP, ATTN_NORM + QKV + FFN_NORM + _FUSED_UP, _glm4,
            _UNTIED | {"num_key_value_heads": 2, "head_dim": 128, "attention_bias": True}),
     Family("glm4", ("glm4",), TOP, ATTN_NORM + QKV + FFN_NORM + POST_NORMS + _FUSED_UP, _glm4,
-           _UNTIED | {"num_key_value_heads": 2, "head_dim": 128}),
+           _UNTIED | {"num_key_value_heads": 2, "head_dim": 128, "attention_bias": True}),
 )  # fmt: skip
-
-
-def _cohere(config: Config) -> Shape:
-    shape = base(config)
-    shape.sizes["use_qk_norm"] = int(config.flag("use_qk_norm"))
-    return shape

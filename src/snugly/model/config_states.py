@@ -179,11 +179,11 @@ STATES: tuple[Family, ...] = (
         token_embd_norm.weight: embd
         output.weight: embd vocab if !tied
         """), ATTN_NORM + QKV + QK_NORM + _SHORTCONV + FFN_NORM + FFN, _lfm2,
-        {"tie_word_embeddings": True}),
+        {"tie_word_embeddings": True, "num_key_value_heads": 8}),
     Family("jamba", ("jamba",), TOP, ATTN_NORM + QKV + MAMBA + FFN_NORM + FFN + EXPERTS, _jamba,
            {"tie_word_embeddings": False, "num_key_value_heads": 8, "mamba_d_conv": 4,
             "mamba_d_state": 16, "mamba_expand": 2, "attn_layer_period": 8,
             "attn_layer_offset": 4, "expert_layer_period": 2, "expert_layer_offset": 1}),
     Family("nemotron_h", ("nemotron_h",), TOP, ATTN_NORM + QKV + MAMBA2 + _NEMOTRON_MLP,
-           _nemotron_h, {"tie_word_embeddings": False}),
+           _nemotron_h, {"tie_word_embeddings": False, "num_key_value_heads": 8}),
 )  # fmt: skip

@@ -151,6 +151,17 @@ def test_layers_remember_what_their_kind_remembers() -> None:
     assert sum(layer.kv_heads for layer in nas) == 8 * 49  # 31 of 80 layers do not attend
 
 
+def test_kv_heads_that_are_missing_are_the_class_default_or_the_heads() -> None:
+    def kv_heads(name: str, **changes: int) -> int:
+        config = {k: v for k, v in CONFIGS[name].items() if k != "num_key_value_heads"}
+        return spec_of_config(config | changes, name).layers[0].kv_heads
+
+    assert kv_heads("meta-llama__Llama-2-7b-hf") == 32  # LlamaConfig has no default
+    assert kv_heads("mistralai__Mistral-7B-v0.1") == 8  # MistralConfig: 8
+    # Qwen2Config says 32, which 16 heads cannot have: a copy that dropped what equals the heads.
+    assert kv_heads("Qwen__Qwen2-7B-Instruct", num_attention_heads=16) == 16
+
+
 def test_gpt_oss_keeps_its_experts_in_four_bits() -> None:
     types = {t.name: t.ggml_type for t in header("openai__gpt-oss-20b").tensors}
     assert types["blk.0.ffn_up_exps.weight"] == "MXFP4"
