@@ -36,13 +36,24 @@ class AttentionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One layer's attention: KV heads, length of a key and of a value per head."""
+    """What one layer remembers: KV heads, length of a key and of a value per head, and more.
+
+    `window` is set wherever only the last positions are kept, in latent layers too.
+    `index_key` and `index_value` are the elements per position of a second cache, that of
+    an indexer (DeepSeek V3.2, GLM-5, MiniMax M3). With `compression` c (DeepSeek V4), one
+    more entry of the key's length, and of the indexer's, stands for each c positions.
+    """
 
     kind: AttentionKind
     kv_heads: int
     key_length: int
     value_length: int
     window: int | None = None
+    state_bytes: int = 0  # f32 state of a recurrent layer, per sequence
+    index_key: int = 0
+    index_value: int = 0
+    compression: int | None = None  # 0: V4, but this layer does not compress
+    cached: bool = True  # False: reads an earlier layer's cache, or is there only to draft
 
 
 @dataclass(frozen=True, slots=True)

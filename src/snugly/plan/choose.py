@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from snugly.errors import DoesNotFit, UserError
 from snugly.machine.types import Machine, Pool
-from snugly.model.types import AttentionKind, ModelSpec
+from snugly.model.types import ModelSpec
 from snugly.plan.memory import estimate
 from snugly.plan.types import EngineFacts, Estimate, Need, Plan, Rejected
 from snugly.units import GiB, MiB, format_bytes
@@ -165,8 +165,6 @@ def _reasons(
         yield f"Prompts go in by {ubatch} tokens at a time, to save memory."
     if not repack:
         yield "Weights stay as they are in the file: a faster copy of them would not fit."
-    if any(layer.kind is AttentionKind.RECURRENT for layer in spec.layers):
-        yield "Its recurrent layers keep a small state that is not in the figures."
     unused = [gpu for gpu in machine.gpus if not engine.offloads_to and gpu.total_bytes.or_else(0)]
     if unused:
         name = unused[0].name.or_else(unused[0].vendor)
