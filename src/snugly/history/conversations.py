@@ -17,6 +17,9 @@ SUMMARY = """
         (SELECT count(*) FROM message
          WHERE conversation_id = conversation.id AND role = 'user') AS turns
     FROM conversation"""
+# Several things may happen within a millisecond: then the later message decides.
+NEWEST_FIRST = """ORDER BY updated_at DESC,
+    (SELECT max(id) FROM message WHERE conversation_id = conversation.id) DESC, id DESC"""
 
 
 def title_of(question: str) -> str:
@@ -188,7 +191,7 @@ def load(db: Database, conversation_id: int) -> Conversation:
 
 def recent(db: Database, limit: int = 50) -> tuple[Summary, ...]:
     """The conversations that were last active, newest first."""
-    rows = db.rows(f"{SUMMARY} ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,))
+    rows = db.rows(f"{SUMMARY} {NEWEST_FIRST} LIMIT ?", (limit,))
     return tuple(summary(row) for row in rows)
 
 

@@ -8,7 +8,7 @@ narrows down what must be looked at, so results are the same where it is missing
 import sqlite3
 from collections.abc import Iterable
 
-from snugly.history.conversations import SUMMARY, summary
+from snugly.history.conversations import NEWEST_FIRST, SUMMARY, summary
 from snugly.history.db import Database, storable, transaction
 from snugly.history.types import Summary
 
@@ -83,7 +83,7 @@ def search(db: Database, text: str, limit: int = 50) -> tuple[Summary, ...]:
             snippets[row["conversation_id"]] = snippet(row["content"], words)
     found = [
         summary(row, snippet=snippets.get(row["id"], ""))
-        for row in db.rows(f"{SUMMARY} ORDER BY updated_at DESC, id DESC")
+        for row in db.rows(f"{SUMMARY} {NEWEST_FIRST}")
         if row["id"] in snippets or _has(row["title"], words)
     ]
     return tuple(found[:limit])

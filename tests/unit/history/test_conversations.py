@@ -71,7 +71,12 @@ def test_undo_drops_a_question_without_an_answer_alone(db: Database) -> None:
     assert len(talk.load(db, number).messages) == 2
 
 
-def test_the_list_has_the_last_active_first_and_counts_questions(db: Database) -> None:
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_list_has_the_last_active_first_and_counts_questions(
+    db: Database, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if frozen:  # all of it within one millisecond
+        monkeypatch.setattr(talk, "now", lambda: "2026-11-20T00:00:00.000+00:00")
     first, second = begin(db, "one"), begin(db, "two")
     talk.append(db, first, "user", "again")
     found = talk.recent(db)
