@@ -1,5 +1,6 @@
 """Small real things for tests: GGUF files, machines, specs, plans."""
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,10 @@ def gguf_bytes(
         body += bytes(size + -size % 32)
         offset = len(body)
     return head + bytes(-len(head) % 32) + body
+
+
+def hub_config(name: str) -> dict[str, Any]:
+    """A published config.json, by `publisher__model` (tests/golden/configs/README.md)."""
+    text = (Path(__file__).parent / "golden/configs/configs.json").read_text(encoding="utf-8")
+    config: dict[str, Any] = json.loads(text)[name]
+    return config

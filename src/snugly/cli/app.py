@@ -41,6 +41,10 @@ VERBS = {
         "Each fact carries where it came from: probed, measured, assumed, or unknown with the\n"
         "reason. `docs/machine.md` documents every key of the JSON.",
     ),
+    "plan": (
+        "snugly.cli.plan:plan",
+        "Show what a model would take, before it is downloaded or loaded.",
+    ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
     "models": ("snugly.cli.models:models", "List the models that can be run now."),
     "show": (

@@ -20,7 +20,7 @@ from snugly.model.store import Store
 from snugly.model.types import Installed, ModelSpec
 from snugly.plan.best import best, better
 from snugly.plan.choose import choose, or_refuse
-from snugly.plan.types import Need, Plan
+from snugly.plan.types import EngineFacts, Need, Plan
 from snugly.settings import Settings, settings
 from snugly.units import format_bytes, format_count
 
@@ -104,6 +104,11 @@ def measured_machine(config: Settings) -> Machine:
     return replace(machine, rates=load_rates(machine, config.cache))
 
 
+def engine_facts(machine: Machine) -> EngineFacts:
+    """What the planner must know of the engine that would run here."""
+    return ENGINES[DEFAULT][0](machine)
+
+
 def _check_engine(machine: Machine, config: Settings) -> None:
     engine = ENGINES[DEFAULT][1](config)
     why = engine.unusable(
@@ -154,7 +159,7 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
             f"It is an encoder ({spec.architecture}): it turns text into vectors.",
             "Take a chat model, such as `snugly run -m smollm2`.",
         )
-    facts = ENGINES[DEFAULT][0](machine)
+    facts = engine_facts(machine)
     plan = or_refuse(choose(machine, spec, Need(context=context), facts))
     publisher, _, rest = installed.ref.partition("/")
     model, _, file = rest.partition("/")
@@ -186,7 +191,7 @@ def _best_installed(
 
 def _suggest(prepared: Prepared, machine: Machine, say: Say) -> None:
     """Say what better model than the small default would fit, and how to get it."""
-    found = better(catalog.entries(), machine, ENGINES[DEFAULT][0](machine), prepared.spec.n_params)
+    found = better(catalog.entries(), machine, engine_facts(machine), prepared.spec.n_params)
     if found is not None:
         entry = found.entry
         say(

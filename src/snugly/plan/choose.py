@@ -47,7 +47,8 @@ def threads(machine: Machine) -> tuple[int, str]:
         cores, word = max(1, usable), "usable"
     busy = round(cpu.load.or_else(0.0))
     free = max(1, cores - busy)
-    why = f"{free} threads: one per {word} core"
+    count = "1 thread" if free == 1 else f"{free} threads"
+    why = f"{count}: one per {word} core"
     return free, why + (f", {busy} of {cores} left to what runs already." if busy else ".")
 
 
@@ -177,7 +178,7 @@ def _rejected(
     smallest = estimate(spec, LEAST_CONTEXT, _UBATCHES[-1], engine, repack=False)
     wanted = estimate(spec, need.context or LEAST_CONTEXT, _UBATCHES[-1], engine, repack=False)
     if smallest.total_bytes <= budget:
-        remedy = f"Lower the context: --context {_most_context(spec, engine, budget)} fits."
+        remedy = f"Lower the context: --context {longest_context(spec, engine, budget)} fits."
     else:
         more = format_bytes(smallest.total_bytes - budget)
         remedy = (
@@ -194,8 +195,17 @@ def _rejected(
     )
 
 
-def _most_context(spec: ModelSpec, engine: EngineFacts, budget: int) -> int:
-    """The longest context that fits, in steps of the cache."""
+def longest_context(spec: ModelSpec, engine: EngineFacts, budget: int) -> int:
+    """The longest context that fits into `budget` bytes, in steps of the cache; 0: none does.
+
+    At most what the model was trained for.
+    """
+    smallest = estimate(spec, LEAST_CONTEXT, _UBATCHES[-1], engine, repack=False)
+    if smallest.total_bytes > budget:
+        return 0
+    most = estimate(spec, spec.context_train, _UBATCHES[-1], engine, repack=False)
+    if most.total_bytes <= budget:
+        return spec.context_train
     low, high = LEAST_CONTEXT, spec.context_train
     while high - low >= 256:
         middle = (low + high) // 2 // 256 * 256
