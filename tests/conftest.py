@@ -51,14 +51,18 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def own_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """Store, history, cache and settings file of this test alone."""
+    own = tmp_path_factory.mktemp("own")
     for name in ("store", "history", "cache"):
-        monkeypatch.setenv(f"SNUGLY_{name.upper()}", str(tmp_path / "snugly" / name))
-    monkeypatch.setenv("SNUGLY_CONFIG", str(tmp_path / "snugly" / "config.toml"))
+        monkeypatch.setenv(f"SNUGLY_{name.upper()}", str(own / name))
+    (own / "config.toml").write_text("")
+    monkeypatch.setenv("SNUGLY_CONFIG", str(own / "config.toml"))
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     settings.cache_clear()
-    yield tmp_path
+    yield own
     settings.cache_clear()
 
 

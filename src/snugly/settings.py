@@ -1,7 +1,9 @@
 """One frozen settings object: defaults, then the TOML file, then SNUGLY_* variables."""
 
+import difflib
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -90,17 +92,46 @@ class Settings(BaseSettings):
         return init_settings, env_settings, toml
 
 
+def _unknown(key: str, where: str) -> UserError:
+    near = difflib.get_close_matches(key, Settings.model_fields, n=1)
+    return UserError(
+        f"There is no setting called {key!r}.",
+        f"It stands {where}." + (f" Did you mean {near[0]}?" if near else ""),
+        "Correct or remove it; `docs/settings.md` lists every setting.",
+    )
+
+
+def _refuse_slips(environment: Mapping[str, str]) -> None:
+    """A variable or a file that was meant for us and means nothing is an error."""
+    for variable in environment:
+        name = variable.removeprefix("SNUGLY_")
+        # SNUGLY_TEST_* belong to the tests.
+        if name == variable or name == "CONFIG" or name.startswith("TEST_"):
+            continue
+        if name.lower() not in Settings.model_fields:
+            raise _unknown(name.lower(), f"in the variable {variable}")
+    if environment.get("SNUGLY_CONFIG") and not config_file().is_file():
+        raise UserError(
+            f"The settings file {config_file()} is not there.",
+            "The variable SNUGLY_CONFIG names it.",
+            "Correct or unset the variable.",
+        )
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Return the settings, read once.
 
     Raises: UserError naming the file or variable and the key when something is off.
     """
+    _refuse_slips(os.environ)
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        if first["type"] == "extra_forbidden":
+            raise _unknown(key, f"in {config_file()}") from error
         raise UserError(
             f"The setting {key!r} is not usable.",
             f"{first['msg']} (from {config_file()} or the variable SNUGLY_{key.upper()}).",

@@ -107,7 +107,7 @@ def prepare(
     name = ref or "fake"
     known = Provenance("local", "here", "", "0" * 64, 1, "Apache-2.0")
     installed = Installed(name, f"/models/{name}.Q4_1.gguf", (), known, adopted=False)
-    return Prepared(installed, cast(Any, None), plan_of(name), Sampling())
+    return Prepared(installed, cast(Any, None), plan_of(name), Sampling(), name)
 
 
 @asynccontextmanager
@@ -117,7 +117,9 @@ async def launched(prepared: Prepared) -> AsyncIterator[Launched]:
         print("STARTED", prepared.installed.ref, file=sys.stderr, flush=True)
     running = FakeRunning(prepared.plan)
     try:
-        yield Launched(running, prepared.plan, prepared.installed, Sampling(), "fake")
+        yield Launched(
+            running, prepared.plan, prepared.installed, Sampling(), prepared.name, "fake"
+        )
     finally:
         await running.stop()
 

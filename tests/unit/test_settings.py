@@ -25,6 +25,27 @@ def test_a_typing_slip_is_refused_by_name() -> None:
         settings()
 
 
+def test_a_slip_in_a_variable_is_refused_and_the_near_name_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SNUGLY_STOR", "/x")
+    with pytest.raises(UserError, match="Did you mean store") as caught:
+        settings()
+    assert "SNUGLY_STOR" in caught.value.because
+
+
+def test_a_settings_file_that_was_named_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNUGLY_CONFIG", "/nowhere.toml")
+    with pytest.raises(UserError, match="is not there"):
+        settings()
+
+
+def test_a_relative_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNUGLY_STORE", "models")
+    with pytest.raises(UserError, match="depends on the folder you stand in"):
+        settings()
+
+
 def test_a_wrong_value_is_refused_by_name() -> None:
     write("engine_start_seconds = -1\n")
     with pytest.raises(UserError, match="engine_start_seconds"):

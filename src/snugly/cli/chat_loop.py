@@ -70,7 +70,7 @@ async def _welcome(session: Session) -> bool:
         note("Stopped before the model was ready.")
         return False
     note(
-        f"{ready.installed.ref}, context {ready.plan.context} tokens. "
+        f"{ready.name}, context {ready.plan.context} tokens. "
         f"/help lists the commands. {HOW_TO_LEAVE}"
     )
     kept = session.kept()

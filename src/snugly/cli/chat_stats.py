@@ -33,7 +33,7 @@ def measurement_of(heard: Heard) -> Measurement | None:
 def stats_text(heard: Heard) -> str:
     """Speed, context and memory of an answer, one fact a line."""
     answer, plan = heard.answer, heard.launched.plan
-    facts: list[tuple[str, str]] = [("model", heard.launched.installed.ref)]
+    facts: list[tuple[str, str]] = [("model", heard.launched.name)]
     if answer.ttft_ms is not None:
         facts.append(("time to first token", format_seconds(answer.ttft_ms / 1000)))
     usage = answer.usage

@@ -38,7 +38,7 @@ async def _model(session: Session, ref: str) -> None:
     if present is None:
         tell(f"{session.seat.ref or 'The best installed model'}, not started yet.")
     else:
-        tell(f"{present.installed.ref}, context {present.plan.context} tokens.")
+        tell(f"{present.name}, context {present.plan.context} tokens.")
 
 
 async def _system(session: Session, text: str) -> None:

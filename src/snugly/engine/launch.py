@@ -1,5 +1,6 @@
 """From a reference to a running model: find or fetch, plan, start."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from snugly.machine.detect import detect
 from snugly.machine.rates import load_rates
 from snugly.machine.types import Machine
 from snugly.model import catalog
-from snugly.model.lookup import find
+from snugly.model.lookup import find, short_name
 from snugly.model.progress import Progress
 from snugly.model.pull import DEFAULT_REF, pull
 from snugly.model.refs import RefKind, parse
@@ -43,6 +44,7 @@ class Prepared:
     spec: ModelSpec
     plan: Plan
     sampling: Sampling
+    name: str  # the shortest that a person would call it by
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Launched:
     plan: Plan
     installed: Installed
     sampling: Sampling
+    name: str  # the shortest that a person would call it by
     engine: str  # its name
 
 
@@ -165,7 +168,16 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
     model, _, file = rest.partition("/")
     entry = catalog.of_repository(f"{publisher}/{model}", file)
     known = Sampling(entry.temperature, entry.repeat_penalty) if entry else Sampling()
-    return Prepared(installed, spec, plan, known)
+    return Prepared(installed, spec, plan, known, _called(installed))
+
+
+def _called(installed: Installed) -> str:
+    """`smollm2` for what is in the store, the file's name for what is not."""
+    stored = Store(settings().store).installed()
+    for item in stored:
+        if item.ref == installed.ref:
+            return short_name(item, stored)
+    return os.path.basename(installed.path)
 
 
 def _best_installed(
@@ -224,6 +236,8 @@ async def launched(
     engine = ENGINES[DEFAULT][1](settings())
     running = await engine.start(ready.plan)
     try:
-        yield Launched(running, ready.plan, ready.installed, ready.sampling, engine.name)
+        yield Launched(
+            running, ready.plan, ready.installed, ready.sampling, ready.name, engine.name
+        )
     finally:
         await running.stop()
