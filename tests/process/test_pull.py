@@ -396,7 +396,7 @@ def test_a_disk_that_fills_up_on_the_way_and_recovers(
 def command(hub: Hub, store: Store, *arguments: str) -> subprocess.Popen[str]:
     env = {
         **os.environ, "SNUGLY_STORE": str(store.root), "SNUGLY_HF_ENDPOINT": hub.endpoint,
-        "SNUGLY_CONFIG": str(store.root.parent / "none.toml"), "HF_TOKEN_PATH": os.devnull,
+        "HF_TOKEN_PATH": os.devnull,
     }  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "snugly", *arguments],
