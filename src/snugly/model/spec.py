@@ -53,6 +53,8 @@ def spec_of(header: GgufHeader, tensors: list[Tensor], file_bytes: int) -> Model
     """
     fields = Fields(header)
     names = {tensor.name for tensor in tensors}
+    layers = layers_of(fields)  # first: it bounds the number of blocks
+    n_layers = fields.own("block_count")
     return ModelSpec(
         path=header.path,
         name=fields.text("general.name") or os.path.basename(header.path),
@@ -62,11 +64,11 @@ def spec_of(header: GgufHeader, tensors: list[Tensor], file_bytes: int) -> Model
         weight_bytes=sum(tensor.n_bytes for tensor in tensors),
         file_type=FILE_TYPES.get(fields.count("general.file_type", 1 << 31), "unknown"),
         tensors=tuple(tensors),
-        layers=layers_of(fields),
+        layers=layers,
         context_train=fields.own("context_length", 0) or 4096,
         embedding_length=fields.own("embedding_length"),
-        feed_forward_length=max(fields.per_layer("feed_forward_length", 1, 0)),
-        n_heads=max(fields.per_layer("attention.head_count", 1, 0)),
+        feed_forward_length=max(fields.per_layer("feed_forward_length", n_layers, 0), default=0),
+        n_heads=max(fields.per_layer("attention.head_count", n_layers, 0), default=0),
         vocab_size=header.lengths.get(_TOKENS) or fields.own("vocab_size", 0),
         n_merges=header.lengths.get("tokenizer.ggml.merges", 0),
         tied_embeddings="output.weight" not in names,

@@ -156,6 +156,23 @@ def test_long_per_layer_arrays_are_kept(tmp_path: Path, count: int) -> None:
             read_spec(path)
 
 
+def test_widths_and_heads_that_differ_by_layer_count_by_their_largest(tmp_path: Path) -> None:
+    def pair(name: str, *values: int) -> bytes:
+        return gguf_pair(name, 9, struct.pack(f"<IQ{len(values)}I", 4, len(values), *values))
+
+    keys = (b"feed_forward_length", b"attention.head_count")
+    pairs = [p for p in LLAMA_PAIRS if not any(key in p for key in keys)]
+    pairs += [
+        pair("llama.feed_forward_length", 1024, 8192),
+        pair("llama.attention.head_count", 0, 8),
+        pair("llama.attention.head_count_kv", 0, 2),
+    ]
+    path = tmp_path / "mixed.gguf"
+    path.write_bytes(gguf_bytes(pairs=tuple(pairs)))
+    spec = read_spec(path)
+    assert (spec.feed_forward_length, spec.n_heads) == (8192, 8)
+
+
 def test_vocabulary_larger_than_a_window_is_stepped_over(tmp_path: Path) -> None:
     words = ["x" * (i % 40) for i in range(100_000)]
     path = tmp_path / "wide.gguf"
