@@ -213,8 +213,13 @@ def gguf_bytes(
     return head + bytes(-len(head) % 32) + body
 
 
-def hub_config(name: str) -> dict[str, Any]:
-    """A published config.json, by `publisher__model` (tests/golden/configs/README.md)."""
+def hub_configs() -> dict[str, dict[str, Any]]:
+    """Published config.json files, by `publisher__model` (tests/golden/configs/README.md)."""
     text = (Path(__file__).parent / "golden/configs/configs.json").read_text(encoding="utf-8")
-    config: dict[str, Any] = json.loads(text)[name]
-    return config
+    configs: dict[str, dict[str, Any]] = json.loads(text)
+    return configs
+
+
+def hub_config(name: str) -> dict[str, Any]:
+    """One of them."""
+    return hub_configs()[name]

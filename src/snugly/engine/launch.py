@@ -82,23 +82,20 @@ def prepare(
     machine = measured_machine(config)
     _check_engine(machine, config)
     if ref is not None:
-        installed = _named(ref, store, config, say, progress)
+        prepared = _planned(_named(ref, store, config, say, progress), machine, context)
+    elif (chosen := _best_installed(store, machine, context, say)) is not None:
+        prepared = chosen
     else:
-        chosen = _best_installed(store, machine, context, say)
-        if chosen is not None:
-            return chosen
         some = "None of the installed models can be used" if store.installed() else ""
         say(f"{some or 'No model is installed yet'}: fetching the small default, {DEFAULT_REF}.")
-        installed = pull(DEFAULT_REF, store, config, progress)
-    prepared = _planned(installed, machine, context)
-    if ref is None:
+        prepared = _planned(pull(DEFAULT_REF, store, config, progress), machine, context)
         _suggest(prepared, machine, say)
     if not prepared.spec.chat_template:
         say(
             f"{prepared.spec.name} has no chat template: it was not made to answer, only to"
             " continue text. Take an instruct or chat model for answers."
         )
-    return prepared
+    return replace(prepared, name=_called(prepared.installed, store))
 
 
 def measured_machine(config: Settings) -> Machine:
@@ -168,12 +165,12 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
     model, _, file = rest.partition("/")
     entry = catalog.of_repository(f"{publisher}/{model}", file)
     known = Sampling(entry.temperature, entry.repeat_penalty) if entry else Sampling()
-    return Prepared(installed, spec, plan, known, _called(installed))
+    return Prepared(installed, spec, plan, known, installed.ref)
 
 
-def _called(installed: Installed) -> str:
+def _called(installed: Installed, store: Store) -> str:
     """`smollm2` for what is in the store, the file's name for what is not."""
-    stored = Store(settings().store).installed()
+    stored = store.installed()
     for item in stored:
         if item.ref == installed.ref:
             return short_name(item, stored)

@@ -194,9 +194,11 @@ class LlamaCppRunning:
 
     async def stop(self) -> None:
         """End the worker: TERM, then KILL."""
-        if self._http is not None:
-            await self._http.aclose()
-        await self._process.stop()
+        try:
+            if self._http is not None:
+                await self._http.aclose()
+        finally:
+            await self._process.stop()
 
 
 def _json(content: bytes) -> Any:

@@ -11,16 +11,16 @@ from snugly.plan.types import EngineFacts, Plan
 from snugly.units import GiB, MiB
 
 SLOWEST_TPS = 5.0  # about the pace of slow reading; slower than this nobody waits for
-# Assumed where nothing was measured: two channels of DDR4-3200 reach about half of
-# their 51 GB/s while decoding. The full planner replaces this by a fitted roofline.
+# A guess for where nothing was measured: half of what two channels of DDR4-3200 have by
+# their data sheet (51 GB/s). The full planner replaces it by a fitted roofline.
 ASSUMED_BANDWIDTH = 25e9
-# Of the copy rate that `--measure` finds (read and written bytes), decoding of a 1.5B in
-# Q4_K_M reached 0.6 on two cores of Zen 5: 37 of 60 GB/s.
+# Of the copy rate that `--measure` finds, decoding reached 0.77 with a 1.5B and 0.40 with
+# a 0.5B in Q4_K_M on two cores of Zen 5 (bench/bandwidth.py, docs/performance.md).
 DECODE_SHARE = 0.6
 # A suggestion leaves room for being wrong about the pace.
 _SUGGESTED_TPS = 1.5 * SLOWEST_TPS
-# Q4_K_M of dense models of 1 to 70 billion parameters takes 0.57 to 0.64 bytes per
-# parameter (sizes in the catalogue); used only where no list states a file's size.
+# Q4_K_M of 57 dense models of 1 to 72 billion parameters takes 0.60 to 0.66 bytes per
+# parameter (a test derives it); used only where no list states a file's size.
 _BYTES_PER_PARAMETER = 0.62
 _USUAL_CONTEXT = 8192
 

@@ -32,8 +32,8 @@ def threads(machine: Machine) -> tuple[int, str]:
     """How many threads to compute with, and why.
 
     One per physical core that is free now: a stock engine that shares a core with
-    another program waits for it at every layer (2 cores, one busy: 83 tokens/s with two
-    threads, 239 with one). Efficiency cores are left out, they hold the others up.
+    another program waits for it at every layer (bench/busy.py). Efficiency cores are left
+    out, they hold the others up.
     """
     cpu = machine.cpu
     logical = cpu.logical_cores.or_else(1)

@@ -1,6 +1,4 @@
-import os
 import stat
-import sys
 from pathlib import Path
 
 import pytest
@@ -72,4 +70,3 @@ def test_an_engine_sees_no_secrets() -> None:
     }
     assert "GOMP_SPINCOUNT" not in engine_environment({"OMP_WAIT_POLICY": "active"})
     assert engine_environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
-    assert sys.platform == "win32" or os.environ.get("HF_TOKEN", "") not in seen.values()

@@ -76,6 +76,13 @@ def test_the_library_was_asked_about_every_mixture_on_32_models() -> None:
     assert len(ORACLE) == 32
     names = {mixture.partition("+")[0] for case in ORACLE for mixture in case["types"]}
     assert names == set(MAIN_TYPES)
+    compared = [
+        row
+        for case in ORACLE
+        for mixture, row in case["types"].items()
+        if mixture not in NEED_MATRIX  # without the "+" of a matrix these are passed over
+    ]
+    assert sum(map(len, compared)) == 545_268  # the figure in docs/quantization.md
 
 
 # What real files say of themselves: tests/golden/quant/README.md.

@@ -1,10 +1,13 @@
-from tests.making import CPU_ENGINE, machine, spec
+from tests.making import CPU_ENGINE, hub_configs, machine, spec
 
+from snugly.errors import UserError
 from snugly.machine.types import Rates, measured
 from snugly.model.catalog import entries
+from snugly.model.config import spec_of_config
 from snugly.model.types import ModelSpec, Tensor
-from snugly.plan.best import active_bytes, best, better
+from snugly.plan.best import _BYTES_PER_PARAMETER, active_bytes, best, better
 from snugly.plan.choose import choose
+from snugly.plan.sizes import in_type
 from snugly.plan.types import Need, Plan
 from snugly.units import GiB
 
@@ -65,6 +68,20 @@ def test_a_suggestion_fits_and_grows_with_the_box() -> None:
             sizes.append(found.entry.n_params)
     assert len(sizes) >= 3
     assert sizes == sorted(sizes)
+
+
+def test_bytes_per_parameter_are_those_of_real_shapes() -> None:
+    shares = []
+    for name, config in hub_configs().items():
+        try:
+            model = spec_of_config(config, name)
+        except UserError:
+            continue  # an architecture that is not covered
+        if not model.experts and 1e9 <= model.n_params <= 72e9:
+            shares.append(in_type(model, "Q4_K_M").file_bytes / model.n_params)
+    assert len(shares) == 57
+    assert (round(min(shares), 2), round(max(shares), 2)) == (0.60, 0.66)
+    assert min(shares) < _BYTES_PER_PARAMETER < max(shares)
 
 
 def test_nothing_is_suggested_for_a_box_that_is_full() -> None:
