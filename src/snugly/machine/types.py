@@ -82,6 +82,10 @@ class Cpu:
     l3_bytes: Fact[int]
     load: Fact[float]  # busy cores right now, 0.0 .. logical_cores
     numa_nodes: Fact[int] = NOT_TOLD
+    # By data sheet, of the memory it reads and of all its cores; `Rates` has what was measured.
+    bandwidth_bytes_per_s: Fact[float] = NOT_TOLD
+    f32_flops: Fact[float] = NOT_TOLD
+    int8_ops: Fact[float] = NOT_TOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,9 @@ class Gpu:
     runtime: Fact[str] = NOT_TOLD  # CUDA or HIP version that the driver serves
     carveout_bytes: Fact[int] = NOT_TOLD  # AMD: VRAM; of an APU the part of RAM set aside
     gtt_bytes: Fact[int] = NOT_TOLD  # AMD: system memory that the GPU may map
+    bandwidth_bytes_per_s: Fact[float] = NOT_TOLD  # of its memory, by data sheet
+    f16_flops: Fact[float] = NOT_TOLD  # by data sheet, with matrix units where it has them
+    int8_ops: Fact[float] = NOT_TOLD  # by data sheet
 
     @property
     def label(self) -> str:

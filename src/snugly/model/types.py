@@ -101,6 +101,53 @@ class ModelSpec:
     is_causal: bool  # False for encoders (BERT) and other models that cannot chat
 
 
+Bytes = tuple[tuple[str, int], ...]  # (ggml type, bytes) of one or more tensors, by type
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """Weights of one layer, by how a plan can place them.
+
+    `experts` are the routed experts of a mixture, of which a token reads
+    `experts_used / experts`; a plan may leave them in RAM (`--n-cpu-moe`).
+    """
+
+    dense: Bytes  # read by every token: attention, norms, feed-forward, shared experts, router
+    experts: Bytes = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One model in one quantization, in the few numbers that a search over many needs.
+
+    Made of a ModelSpec by `model.build.build_of`, or read from the catalogue. Everything a
+    plan may place or a token may read is in it once: `embedding` is only looked up by row
+    and stays in RAM; `output` is the head and what follows the last layer. Of a model with
+    tied embeddings `output` repeats the embedding, which the loader duplicates where the
+    two live in different places.
+    """
+
+    name: str
+    architecture: str
+    file_type: str
+    file_bytes: int
+    n_params: int
+    layers: tuple[Attention, ...]
+    weights: tuple[LayerWeights, ...]  # one per layer, in order
+    embedding: Bytes
+    output: Bytes
+    tied_embeddings: bool
+    context_train: int
+    embedding_length: int
+    feed_forward_length: int
+    n_heads: int
+    vocab_size: int
+    n_merges: int
+    experts: int
+    experts_used: int
+    is_causal: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a stored file came from; kept as JSON beside it."""

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from snugly.machine.types import Fact
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -48,6 +50,98 @@ class Estimate:
             + self.compute_bytes
             + self.overhead_bytes
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How an engine is to hold its work: what the search varies beside the model itself."""
+
+    context: int  # tokens of all sequences together
+    n_seq: int = 1  # slots
+    kv_type: str = "F16"  # of K
+    v_type: str | None = None  # of V; None: as K
+    batch: int = 2048
+    ubatch: int = 512
+    repack: bool = True  # of what stays in RAM
+    flash_attention: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which layers live where. The default is everything in RAM, computed by the CPU.
+
+    `gpu_layers` counts, per GPU in the order of `Machine.pools[1:]`, the layers it holds;
+    as in llama.cpp the last layers go to GPUs, and the output head is one layer more, so
+    the sum is at most layers + 1. Of the first `cpu_experts` layers that lie on a GPU the
+    routed experts stay in RAM (`--n-cpu-moe`). `kv_on_gpu` False keeps all caches in RAM.
+    """
+
+    gpu_layers: tuple[int, ...] = ()
+    cpu_experts: int = 0
+    kv_on_gpu: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """Bytes that a run takes of one pool, by what they are for."""
+
+    pool: str
+    weights_bytes: int = 0
+    repack_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+    extras_bytes: int = 0  # projector, draft model, adapters
+    overhead_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Everything together."""
+        return (
+            self.weights_bytes
+            + self.repack_bytes
+            + self.kv_bytes
+            + self.compute_bytes
+            + self.extras_bytes
+            + self.overhead_bytes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An expected value, and between which values four of five measurements fall."""
+
+    low: float
+    expected: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a run will be. Rates in tokens per second, times in seconds."""
+
+    decode_tps: Interval  # at depth 0
+    prefill_tps: Interval  # of a prompt of one ubatch
+    decode_tps_deep: Interval  # with the context full
+    first_token_s: Interval  # for a prompt of `prompt_tokens`
+    prompt_tokens: int
+    load_s: Interval  # from disk, with a cold cache
+    because: str  # what binds it, and where the rates come from
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """What computes, and the pool it reads: the CPU over RAM, a GPU over its memory.
+
+    Rates are what the hardware can do at most (data sheet) or what was measured here;
+    each fact says which.
+    """
+
+    pool: str
+    kind: str  # "cpu", "cuda", "rocm", "vulkan", "sycl", "metal"
+    name: str
+    bandwidth_bytes_per_s: Fact[float]
+    f16_flops: Fact[float]
+    int8_ops: Fact[float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,81 @@
+"""From a whole ModelSpec to the few numbers of a Build. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from snugly.model.types import Build, Bytes, LayerWeights, ModelSpec, Tensor
+
+_BLOCK = re.compile(r"^blk\.(\d+)\.")
+_LOOKED_UP = ("token_embd.weight", "per_layer_token_embd.weight")
+_EXPERTS = re.compile(r"_(exps|chexps)\b")  # as llama.cpp's --cpu-moe matches them
+
+
+def build_of(spec: ModelSpec) -> Build:
+    """What a search needs of `spec`."""
+    dense: dict[int, list[Tensor]] = {}
+    experts: dict[int, list[Tensor]] = {}
+    embedding, output = [], []
+    for tensor in spec.tensors:
+        block = _BLOCK.match(tensor.name)
+        if block:
+            side = experts if _EXPERTS.search(tensor.name) else dense
+            side.setdefault(int(block[1]), []).append(tensor)
+        elif tensor.name in _LOOKED_UP:
+            embedding.append(tensor)
+            if spec.tied_embeddings and tensor.name == _LOOKED_UP[0]:
+                output.append(tensor)
+        else:
+            output.append(tensor)
+    return Build(
+        name=spec.name,
+        architecture=spec.architecture,
+        file_type=spec.file_type,
+        file_bytes=spec.file_bytes,
+        n_params=spec.n_params,
+        layers=spec.layers,
+        weights=tuple(
+            LayerWeights(by_type(dense.get(i, ())), by_type(experts.get(i, ())))
+            for i in range(len(spec.layers))
+        ),
+        embedding=by_type(embedding),
+        output=by_type(output),
+        tied_embeddings=spec.tied_embeddings,
+        context_train=spec.context_train,
+        embedding_length=spec.embedding_length,
+        feed_forward_length=spec.feed_forward_length,
+        n_heads=spec.n_heads,
+        vocab_size=spec.vocab_size,
+        n_merges=spec.n_merges,
+        experts=spec.experts,
+        experts_used=spec.experts_used,
+        is_causal=spec.is_causal,
+    )
+
+
+def by_type(tensors: Iterable[Tensor]) -> Bytes:
+    """Bytes of some tensors, by type, largest first."""
+    sizes: Counter[str] = Counter()
+    for tensor in tensors:
+        sizes[tensor.ggml_type] += tensor.n_bytes
+    return tuple(sizes.most_common())
+
+
+def weight_bytes(build: Build) -> int:
+    """Bytes of all weights, each once."""
+    parts: list[Bytes] = [build.embedding]
+    for layer in build.weights:
+        parts += [layer.dense, layer.experts]
+    total = sum(n_bytes for part in parts for _, n_bytes in part)
+    once = sum(n_bytes for _, n_bytes in build.output)
+    if build.tied_embeddings:
+        once -= tied_bytes(build)
+    return total + once
+
+
+def tied_bytes(build: Build) -> int:
+    """Bytes that stand both in `embedding` and in `output`; 0 where the head is its own."""
+    if not build.tied_embeddings or not build.embedding:
+        return 0
+    head = dict(build.output)
+    return max((n for kind, n in build.embedding if head.get(kind, 0) >= n), default=0)
