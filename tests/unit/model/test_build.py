@@ -13,14 +13,14 @@ REFUSED = ("XiaomiMiMo__MiMo-7B-Base", "deepseek-ai__DeepSeek-V4-Pro", "google__
 
 @pytest.mark.parametrize("type_name", ["F16", "Q4_K_M"])
 @pytest.mark.parametrize("name", sorted(set(hub_configs()) - set(REFUSED))[::3])
-def test_every_byte_is_in_it_once(name, type_name):
+def test_every_byte_is_in_it_once(name: str, type_name: str) -> None:
     spec = in_type(spec_of_config(hub_config(name), name), type_name)
     build = build_of(spec)
     assert weight_bytes(build) == spec.weight_bytes
     assert len(build.weights) == len(build.layers)
 
 
-def test_experts_stand_apart_and_a_token_reads_some_of_them():
+def test_experts_stand_apart_and_a_token_reads_some_of_them() -> None:
     spec = in_type(spec_of_config(hub_config("Qwen__Qwen3-30B-A3B"), "m"), "Q4_K_M")
     build = build_of(spec)
     used = sum(
