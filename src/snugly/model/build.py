@@ -50,7 +50,19 @@ def build_of(spec: ModelSpec) -> Build:
         experts=spec.experts,
         experts_used=spec.experts_used,
         is_causal=spec.is_causal,
+        widths=widths(spec.tensors),
     )
+
+
+def widths(tensors: Iterable[Tensor]) -> tuple[tuple[str, int, int], ...]:
+    """What each kind of matrix takes in and gives, in elements; the widest of all layers."""
+    found: dict[str, tuple[int, int]] = {}
+    for tensor in tensors:
+        if len(tensor.shape) > 1:
+            name = _BLOCK.sub("", tensor.name).removesuffix(".weight")
+            before = found.get(name, (0, 0))
+            found[name] = max(before[0], tensor.shape[0]), max(before[1], tensor.shape[1])
+    return tuple((name, *both) for name, both in sorted(found.items()))
 
 
 def by_type(tensors: Iterable[Tensor]) -> Bytes:

@@ -146,6 +146,9 @@ class Build:
     experts: int
     experts_used: int
     is_causal: bool
+    # (name without "blk.N." and ".weight", elements in, elements out) of each matrix, the
+    # widest of all layers: what a compute buffer is made of
+    widths: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from snugly.machine.types import Fact
+from snugly.model.types import Build
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class EngineFacts:
     code_bytes: int  # resident before any model is loaded
     repacks: frozenset[str] = frozenset()
     offloads_to: str = ""
+    device_bytes: int = 0  # on each GPU before any model: its context, kernels, work space
+    device_ram_bytes: int = 0  # in RAM for each GPU: the driver's share of our process
+    gateway_bytes: int = 0  # our own process beside the engine's
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,20 @@ class Placement:
     gpu_layers: tuple[int, ...] = ()
     cpu_experts: int = 0
     kv_on_gpu: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What runs beside the model: nothing unless said.
+
+    `projector_bytes` is the size of an mmproj file, `adapter_bytes` of LoRA files together.
+    A drafter is placed whole where the last layer of the model is.
+    """
+
+    projector_bytes: int = 0
+    adapter_bytes: int = 0
+    draft: Build | None = None
+    draft_setup: Setup | None = None
 
 
 @dataclass(frozen=True, slots=True)
