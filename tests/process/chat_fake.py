@@ -55,7 +55,7 @@ class FakeRunning:
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         if self.dead:
             raise EngineError("The engine is not there.")
-        question = request.messages[-1].content
+        question = request.messages[-1].text
         await asyncio.sleep(0.01)
         if question == "too long":
             raise PromptTooLong("The prompt has 9,000 tokens and the context holds 2,048.")
@@ -82,14 +82,14 @@ class FakeRunning:
                 await asyncio.sleep(0.05)
             self.dead = True
             raise EngineError("The engine died.", "It was killed (SIGKILL).", "Ask again.")
-        said = " | ".join(f"{m.role}:{m.content}" for m in request.messages)
+        said = " | ".join(f"{m.role}:{m.text}" for m in request.messages)
         for piece in SCRIPT.get(question, said.split(" ")):
             yield piece if question in SCRIPT else piece + " "
             if question in PAUSES:
                 await asyncio.sleep(PAUSES[question])
 
     async def count_tokens(self, request: ChatRequest) -> int:
-        return sum(len(m.content.split()) for m in request.messages)
+        return sum(len(m.text.split()) for m in request.messages)
 
     def peak_bytes(self) -> int | None:
         return 210 * MiB

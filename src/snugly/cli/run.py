@@ -74,10 +74,10 @@ def run(
     advised = ready.sampling
     request = ChatRequest(
         tuple(turns),
-        max_tokens,
-        advised.temperature if temperature is None else temperature,
-        seed,
-        shape,
+        max_tokens=max_tokens,
+        temperature=advised.temperature if temperature is None else temperature,
+        seed=seed,
+        schema=shape,
         repeat_penalty=advised.repeat_penalty,
     )
     heard = asyncio.run(_answer(ready, request, quiet=as_json))

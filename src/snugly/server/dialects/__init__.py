@@ -1,0 +1,1 @@
+"""What clients speak, as pairs of pure functions: read a request, write an answer."""
