@@ -1,15 +1,29 @@
-"""Models that have a short name: `smollm2`, `qwen2.5-coder:1.5b`. Facts are in catalog.toml."""
+"""Models that have a short name: `smollm2`, `qwen2.5-coder:1.5b`, and what is known of each.
+
+catalog.toml is written by people, catalog.json by `python scripts/catalog.py write` from it
+and from the models' config.json; only the latter is read here, for it is read in a millisecond.
+"""
 
 import difflib
+import json
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from snugly.model.types import Attention, AttentionKind
+from snugly.model.types import Attention
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One published score of a model, in percent, with who published it and when."""
+
+    benchmark: str  # "MMLU", "MMLU-Pro", "HumanEval", ...
+    value: float
+    source: str
+    date: str  # "2024-09": when the source was published
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,50 +34,66 @@ class Entry:
     tag: str
     default: bool  # answers to `name` alone
     source: str  # "hub" or "pypi"
-    repository: str  # publisher/model
+    repository: str  # publisher/model that holds the GGUF files
     file: str  # fnmatch pattern of this model's files in the repository
+    types: tuple[str, ...]  # quantizations to be had there
     quantization: str  # fetched when none is named
+    original: str  # publisher/model of the weights they were made from
+    architecture: str
     n_params: int
-    licence: str
-    tasks: tuple[str, ...]
-    layers: int
-    kv_heads: int
-    head_dim: int
+    n_active: int  # parameters that one token reads: fewer in a mixture
+    file_bytes: int  # of the default quantization
     context_train: int
-    file_bytes: int | None = None  # of the default quantization; None where no list states it
-    window: int | None = None
-    full_every: int = 1
-    temperature: float | None = None  # what the model's card recommends
+    licence: str
+    tasks: tuple[str, ...]  # of TASKS
+    languages: tuple[str, ...]  # ISO 639-1, as the card lists them; () where it does not
+    fim: str  # family of fill-in-the-middle tokens; "" when it has none
+    tools: bool  # trained to call functions
+    vision: bool  # reads pictures, with the projector beside it
+    projector_bytes: int  # of the projector in F16; 0: none, or not known
+    thinking: str  # "no", "switch" or "always"
+    released: str  # "2024-09"
+    facts: str  # "config", "card" or "knowledge": the weakest of what it was written from
+    figures: tuple[Figure, ...]
+    temperature: float | None = None  # what the model's card recommends, here and below
+    top_p: float | None = None
+    top_k: int | None = None
     repeat_penalty: float | None = None  # where answers were seen to loop without one
+
+    @property
+    def full_name(self) -> str:
+        """`name:tag`, which no other entry has."""
+        return f"{self.name}:{self.tag}"
 
     @property
     def alias(self) -> str:
         """The shortest name that means this entry."""
-        return self.name if self.default else f"{self.name}:{self.tag}"
+        return self.name if self.default else self.full_name
 
     @property
     def attention(self) -> tuple[Attention, ...]:
-        """How each layer attends, as in `ModelSpec.layers`, so that the same sums apply.
+        """How each layer attends, as in `ModelSpec.layers`, so that the same sums apply."""
+        from snugly.model.catalog_builds import builds
 
-        In Gemma 2, Gemma 3 and gpt-oss each n-th layer is the one that keeps everything
-        (llama.cpp src/llama-model.cpp, `set_swa_pattern`).
-        """
-        return tuple(
-            Attention(
-                AttentionKind.SLIDING, self.kv_heads, self.head_dim, self.head_dim, self.window
-            )
-            if self.window is not None and (index + 1) % self.full_every
-            else Attention(AttentionKind.FULL, self.kv_heads, self.head_dim, self.head_dim)
-            for index in range(self.layers)
-        )
+        return builds(self)[0].layers
+
+
+# What a model may be wanted for. The last two are never chat models.
+TASKS = ("chat", "code", "complete", "summarize", "reason", "translate", "embed", "rerank")
 
 
 @lru_cache(maxsize=1)
 def entries() -> tuple[Entry, ...]:
-    """All entries, families in the order of the file, sizes ascending."""
-    text = resources.files("snugly.model").joinpath("catalog.toml").read_text(encoding="utf-8")
-    rows: list[dict[str, Any]] = tomllib.loads(text)["model"]
-    return tuple(Entry(**{"default": False, **row, "tasks": tuple(row["tasks"])}) for row in rows)
+    """All entries, families in the order of catalog.toml, sizes ascending."""
+    text = resources.files("snugly.model").joinpath("catalog.json").read_text(encoding="utf-8")
+    return tuple(entry_of(row) for row in json.loads(text))
+
+
+def entry_of(row: dict[str, Any]) -> Entry:
+    """An entry from its plain values."""
+    figures = tuple(Figure(**figure) for figure in row["figures"])
+    lists = {name: tuple(row[name]) for name in ("types", "tasks", "languages")}
+    return Entry(**{**row, **lists, "figures": figures})
 
 
 def lookup(name: str, tag: str = "") -> tuple[Entry, str] | None:
@@ -100,7 +130,7 @@ def of_repository(repository: str, file: str) -> Entry | None:
 
 def aliases() -> tuple[str, ...]:
     """Every name that `pull` understands without a publisher."""
-    full = [f"{entry.name}:{entry.tag}" for entry in entries()]
+    full = [entry.full_name for entry in entries()]
     return tuple(sorted({entry.name for entry in entries()} | set(full)))
 
 

@@ -70,14 +70,20 @@ def estimated_header_bytes(
     and, without merges, four for a score.
     """
     if n_merges is None:
-        small = vocab_size <= _LARGEST_SMALL_VOCABULARY
-        n_merges = 0 if small else _MERGES.get(vocab_size, vocab_size)
+        n_merges = assumed_merges("", vocab_size)
     text = _token_bytes(vocab_size)
     tokens = vocab_size * (8 + text + 4 + (0 if n_merges else 4))
     # A rule is a token's two halves and a space: one byte more.
     merges = n_merges * (8 + text + 1)
     total = round(tokens + merges) + _OTHER_METADATA + template_bytes + list_bytes(tensors)
     return total + -total % _ALIGNMENT
+
+
+def assumed_merges(architecture: str, vocab_size: int) -> int:
+    """Merge rules of a model's tokenizer when no file of it is at hand; 0 for SentencePiece."""
+    if architecture in _SENTENCEPIECE or vocab_size <= _LARGEST_SMALL_VOCABULARY:
+        return 0
+    return _MERGES.get(vocab_size, vocab_size)
 
 
 def _token_bytes(vocab_size: int) -> float:
@@ -120,8 +126,7 @@ def quantized_file_bytes(
     )
     header = spec.file_bytes - tensor_bytes(spec.tensors)
     if header <= 0:
-        sentencepiece = spec.architecture in _SENTENCEPIECE
-        n_merges = spec.n_merges or (0 if sentencepiece else None)
+        n_merges = spec.n_merges or assumed_merges(spec.architecture, spec.vocab_size)
         template = len(spec.chat_template.encode()) or _UNKNOWN_TEMPLATE
         header = estimated_header_bytes(found, spec.vocab_size, n_merges, template)
     return file_bytes(found, header)

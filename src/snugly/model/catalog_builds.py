@@ -1,0 +1,94 @@
+"""What each model of the catalogue is in each of its file types: exact, nothing downloaded.
+
+catalog_builds.jsonl is written by `python scripts/catalog.py write` from each model's
+config.json: one line per model, so that one can be read without the others. Values that all
+types of a model share stand once; a list of layers is its different ones and an index.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any
+
+from snugly.model.catalog import Entry
+from snugly.model.types import Attention, AttentionKind, Build, LayerWeights
+
+_FILE = "catalog_builds.jsonl"
+_PER_LAYER: Mapping[str, Any] = {"layers": Attention, "weights": LayerWeights}
+
+
+def builds(entry: Entry) -> tuple[Build, ...]:
+    """The model in each type that its repository offers, from small to large."""
+    return _builds(entry.full_name)
+
+
+def build(entry: Entry, type_name: str) -> Build | None:
+    """The model in one type; None when the repository is not known to have it."""
+    found = (build for build in builds(entry) if build.file_type == type_name.upper())
+    return next(found, None)
+
+
+@cache
+def _builds(full_name: str) -> tuple[Build, ...]:
+    line = _lines().get(full_name)
+    return () if line is None else decoded(line)
+
+
+@lru_cache(maxsize=1)
+def _lines() -> dict[str, str]:
+    text = resources.files("snugly.model").joinpath(_FILE).read_text(encoding="utf-8")
+    return dict(line.split("\t", 1) for line in text.splitlines())
+
+
+def encoded(found: Iterable[Build]) -> str:
+    """One line of JSON for the builds of one model."""
+    rows = [_row(build) for build in found]
+    names = rows[0].keys() if rows else ()
+    shared = {name: rows[0][name] for name in names if all(r[name] == rows[0][name] for r in rows)}
+    own = [{name: row[name] for name in names if name not in shared} for row in rows]
+    return json.dumps({"shared": shared, "each": own}, separators=(",", ":"), sort_keys=True)
+
+
+def decoded(line: str) -> tuple[Build, ...]:
+    """The builds that `encoded` wrote; fields that it did not know keep their defaults."""
+    found = json.loads(line)
+    shared = _values(found["shared"])
+    return tuple(Build(**shared, **_values(own)) for own in found["each"])
+
+
+def _row(build: Build) -> dict[str, Any]:
+    return {
+        field.name: _indexed(getattr(build, field.name))
+        if field.name in _PER_LAYER
+        else getattr(build, field.name)
+        for field in fields(build)
+    }
+
+
+def _indexed(items: tuple[Any, ...]) -> dict[str, Any]:
+    unique = list(dict.fromkeys(items))
+    place = {item: number for number, item in enumerate(unique)}
+    return {
+        "unique": [list(asdict(item).values()) for item in unique],
+        "index": [place[item] for item in items],
+    }
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _layers(_PER_LAYER[name], value) if name in _PER_LAYER else _tuples(value)
+        for name, value in row.items()
+    }
+
+
+def _layers(noun: Any, value: Mapping[str, Any]) -> tuple[Any, ...]:
+    unique = [noun(*_tuples(row)) for row in value["unique"]]
+    if noun is Attention:
+        unique = [noun(AttentionKind(row[0]), *row[1:]) for row in value["unique"]]
+    return tuple([unique[number] for number in value["index"]])
+
+
+def _tuples(value: Any) -> Any:
+    return tuple([_tuples(item) for item in value]) if isinstance(value, list) else value
