@@ -15,6 +15,7 @@ from snugly.machine.types import (
     Machine,
     Memory,
     Platform,
+    Pool,
     Rates,
     assumed,
     measured,
@@ -24,7 +25,7 @@ from snugly.machine.types import (
 from snugly.model.ggml_types import row_bytes
 from snugly.model.types import Attention, AttentionKind, ModelSpec, Tensor
 from snugly.plan.memory import estimate
-from snugly.plan.types import EngineFacts, Plan
+from snugly.plan.types import EngineFacts, Placement, Plan, Setup
 from snugly.units import GiB, MiB
 
 CPU_ENGINE = EngineFacts("xllamacpp", 32 * MiB, frozenset({"Q4_0", "Q4_K"}))
@@ -143,12 +144,12 @@ def machines(draw: st.DrawFn) -> Machine:
 def plan(path: str | Path = "/m.gguf", context: int = 2048, **changes: Any) -> Plan:
     """A plan for the fake engine, or for a real file."""
     values: dict[str, Any] = {
-        "model_path": str(path), "model_name": "Test model", "context": context, "threads": 2,
-        "threads_batch": 2, "batch": 2048, "ubatch": 512, "gpu_layers": 0, "repack": True,
-        "pool": "RAM", "free_bytes": 16 * GiB, "reserve_bytes": 0,
+        "model_path": str(path), "model_name": "Test model", "setup": Setup(context),
+        "placement": Placement(), "threads": 2, "threads_batch": 2, "gpu_layers": 0,
+        "pools": (Pool("RAM", 24 * GiB, 16 * GiB),), "reserves": (0,), "speed": None,
         "estimate": estimate(spec(), context, 512, CPU_ENGINE), "why": (),
     }  # fmt: skip
-    return Plan(**(values | changes))
+    return Plan(**{**values, **changes})
 
 
 # ---- GGUF files, byte by byte, so that a test can put anything into one

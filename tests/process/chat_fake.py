@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from tests import making
+
 from snugly.chat.types import ChatRequest, Delta, Usage
 from snugly.engine.launch import Launched, Prepared, Sampling
 from snugly.errors import EngineError, PromptTooLong, UnknownModel
 from snugly.model.types import Installed, Provenance
-from snugly.plan.types import Estimate, Plan
+from snugly.plan.types import Estimate, Plan, PoolUse
 from snugly.units import MiB
 
 MARKDOWN = "# Head\n\nSome **bold** text.\n\n- one\n- two\n\n```python\nprint('hello')\n```\n\nEnd."
@@ -32,15 +34,13 @@ PAUSES = {"slow": 0.02, "many lines": 0.002}  # seconds between pieces
 
 
 def plan_of(name: str) -> Plan:
-    estimate = Estimate(
-        weights_bytes=100 * MiB, repack_bytes=0, kv_bytes=40 * MiB, compute_bytes=10 * MiB,
+    use = PoolUse(
+        "RAM", weights_bytes=100 * MiB, kv_bytes=40 * MiB, compute_bytes=10 * MiB,
         overhead_bytes=50 * MiB,
     )  # fmt: skip
-    return Plan(
-        model_path=f"/models/{name}.Q4_1.gguf", model_name=name, context=CONTEXT, threads=2,
-        threads_batch=2, batch=512, ubatch=512, gpu_layers=0, repack=False, pool="RAM",
-        free_bytes=8000 * MiB, reserve_bytes=0, estimate=estimate, why=(),
-    )  # fmt: skip
+    return making.plan(
+        f"/models/{name}.Q4_1.gguf", CONTEXT, model_name=name, estimate=Estimate((use,))
+    )
 
 
 @dataclass

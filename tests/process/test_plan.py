@@ -32,9 +32,9 @@ def test_one_quantization_fills_a_bar_and_json_says_the_same(config: str) -> Non
     shown, told = snugly(*words), json.loads(snugly(*words, "--json").stdout)
     (only,) = told["options"]
     assert only["type_name"] == "IQ3_XXS"
-    assert only["choice"]["context"] == 4096
+    assert only["choice"]["setup"]["context"] == 4096
     # 32 layers x 4096 tokens x 8 heads x 128 x (K + V) x 2 bytes
-    assert only["choice"]["estimate"]["kv_bytes"] == 512 * 1024**2
+    assert only["choice"]["estimate"]["uses"][0]["kv_bytes"] == 512 * 1024**2
     assert "512 MiB" in shown.stdout
     assert shown.stdout.splitlines()[1].count("█") > 0
 

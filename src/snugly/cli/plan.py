@@ -124,7 +124,10 @@ def _print_one(spec: ModelSpec, found: Option) -> None:
         style="bold",
         markup=False,
     )
-    out.print(f"[{bar(plan)}] {format_bytes(plan.free_bytes)} of {plan.pool} free", markup=False)
+    out.print(
+        f"[{bar(plan)}] {format_bytes(plan.pools[0].free_bytes)} of {plan.pools[0].name} free",
+        markup=False,
+    )
     for field, name, glyph in _BAR:
         size = getattr(plan.estimate, field)
         if size:
@@ -141,7 +144,7 @@ def bar(plan: Plan, width: int = _BAR_WIDTH) -> str:
     for field, _, glyph in _BAR:
         size = getattr(plan.estimate, field)
         if size:
-            cells += glyph * max(1, round(width * size / max(1, plan.free_bytes)))
+            cells += glyph * max(1, round(width * size / max(1, plan.pools[0].free_bytes)))
     return cells[:width].ljust(width, "·")
 
 

@@ -82,12 +82,10 @@ class LlamaCpp:
 
 def worker_config(plan: Plan, address: Address) -> dict[str, Any]:
     """What the worker reads from its stdin. The key travels here, never in arguments."""
-    names = (
-        "model_path", "model_name", "context", "threads", "threads_batch", "batch", "ubatch",
-        "gpu_layers", "repack",
-    )  # fmt: skip
+    names = ("model_path", "model_name", "threads", "threads_batch", "gpu_layers")
     chosen = {name: getattr(plan, name) for name in names}
-    return chosen | {"checkpoints": CHECKPOINTS} | asdict(address)
+    how = {name: getattr(plan.setup, name) for name in ("context", "batch", "ubatch", "repack")}
+    return chosen | how | {"checkpoints": CHECKPOINTS} | asdict(address)
 
 
 class LlamaCppRunning:

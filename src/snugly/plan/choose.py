@@ -10,7 +10,16 @@ from snugly.errors import DoesNotFit, UserError
 from snugly.machine.types import Machine, Pool
 from snugly.model.types import ModelSpec
 from snugly.plan.memory import estimate
-from snugly.plan.types import EngineFacts, Estimate, Need, Plan, Rejected
+from snugly.plan.types import (
+    Change,
+    EngineFacts,
+    Estimate,
+    Need,
+    Placement,
+    Plan,
+    Rejected,
+    Setup,
+)
 from snugly.units import GiB, MiB, format_bytes
 
 LEAST_CONTEXT = 512  # below this not even a question and its answer have room
@@ -130,17 +139,15 @@ def _plan(
     return Plan(
         model_path=spec.path,
         model_name=spec.name,
-        context=context,
+        setup=Setup(context, ubatch=ubatch, batch=_BATCH, repack=repack),
+        placement=Placement(),
         threads=n_threads,
         threads_batch=n_threads,
-        batch=_BATCH,
-        ubatch=ubatch,
         gpu_layers=len(spec.layers) + 1 if on_gpu else 0,
-        repack=repack,
-        pool=pool.name,
-        free_bytes=pool.free_bytes,
-        reserve_bytes=reserve_bytes(pool),
+        pools=(pool,),
+        reserves=(reserve_bytes(pool),),
         estimate=size,
+        speed=None,
         why=tuple(_reasons(machine, spec, engine, pool, chosen, size, why_threads)),
     )
 
@@ -188,10 +195,9 @@ def _rejected(
     return Rejected(
         spec.name,
         wanted.total_bytes,
-        pool.free_bytes,
-        pool.free_bytes - budget,
-        pool.name,
-        remedy,
+        (pool,),
+        (budget,),
+        (Change(remedy, ""),),
     )
 
 
@@ -223,10 +229,11 @@ def or_refuse(choice: Plan | Rejected) -> Plan:
     """
     if isinstance(choice, Plan):
         return choice
+    pool = choice.pools[0]
     raise DoesNotFit(
         f"{choice.model_name} does not fit this machine.",
-        f"It needs {format_bytes(choice.needed_bytes)} of {choice.pool};"
-        f" {format_bytes(choice.free_bytes)} is free, of which"
-        f" {format_bytes(choice.reserve_bytes)} stays with the rest of the machine.",
-        choice.remedy,
+        f"It needs {format_bytes(choice.needed_bytes)} of {pool.name};"
+        f" {format_bytes(pool.free_bytes)} is free, of which"
+        f" {format_bytes(pool.free_bytes - choice.budgets[0])} stays with the rest of the machine.",
+        choice.changes[0].words,
     )

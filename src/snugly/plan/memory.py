@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from snugly.model.ggml_types import row_bytes
 from snugly.model.types import Attention, ModelSpec
-from snugly.plan.types import EngineFacts, Estimate
+from snugly.plan.types import EngineFacts, Estimate, PoolUse
 from snugly.units import KiB, MiB
 
 CELL_STEP = 256  # llama.cpp pads every cache to a multiple of this many cells
@@ -172,9 +172,14 @@ def estimate(
 ) -> Estimate:
     """Peak resident bytes of running `spec` with one sequence of `context` tokens."""
     return Estimate(
-        weights_bytes=spec.weight_bytes,
-        repack_bytes=repack_bytes(spec, engine) if repack else 0,
-        kv_bytes=kv_bytes(spec, context, ubatch) + checkpoint_bytes(spec, context, ubatch),
-        compute_bytes=compute_bytes(spec, context, ubatch),
-        overhead_bytes=overhead_bytes(spec, engine),
+        (
+            PoolUse(
+                "RAM",
+                weights_bytes=spec.weight_bytes,
+                repack_bytes=repack_bytes(spec, engine) if repack else 0,
+                kv_bytes=kv_bytes(spec, context, ubatch) + checkpoint_bytes(spec, context, ubatch),
+                compute_bytes=compute_bytes(spec, context, ubatch),
+                overhead_bytes=overhead_bytes(spec, engine),
+            ),
+        )
     )

@@ -1,8 +1,10 @@
 """The nouns of planning."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
-from snugly.machine.types import Fact
+from snugly.machine.types import Fact, Pool
+from snugly.model.build import weight_bytes
 from snugly.model.types import Build
 
 
@@ -10,11 +12,17 @@ from snugly.model.types import Build
 class Need:
     """What the person wants. None leaves the choice to the plan.
 
-    `context` is in tokens; `budget_bytes` caps memory below what is free.
+    `task` is a name in `plan.tasks`; `context` in tokens, of all `n_seq` sequences together;
+    `min_tps` the slowest decoding that is still good; `budget_bytes` caps what is taken of
+    all pools together, below what is free.
     """
 
     context: int | None = None
     budget_bytes: int | None = None
+    task: str = "chat"
+    kv_type: str | None = None
+    min_tps: float | None = None
+    n_seq: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,8 @@ class EngineFacts:
     """What a plan must know of the engine that will run it.
 
     `repacks` are the tensor types that the engine keeps a second, faster copy of.
-    `offloads_to` is "metal" where the engine computes on the GPU, else empty.
+    `offloads_to` is the backend by which the engine computes on GPUs ("cuda", "rocm",
+    "vulkan", "sycl", "metal"); empty: on the CPU alone.
     """
 
     name: str
@@ -32,28 +41,6 @@ class EngineFacts:
     device_bytes: int = 0  # on each GPU before any model: its context, kernels, work space
     device_ram_bytes: int = 0  # in RAM for each GPU: the driver's share of our process
     gateway_bytes: int = 0  # our own process beside the engine's
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Peak resident bytes of a run, by what they are for; they add up to `total_bytes`."""
-
-    weights_bytes: int  # exact: the tensors of the file
-    repack_bytes: int  # exact: second copy of the tensors that the engine lays out anew
-    kv_bytes: int  # exact for full, grouped, sliding and latent attention
-    compute_bytes: int  # activations and masks of one micro-batch
-    overhead_bytes: int  # the engine's code, tokenizer and allowance
-
-    @property
-    def total_bytes(self) -> int:
-        """Everything together."""
-        return (
-            self.weights_bytes
-            + self.repack_bytes
-            + self.kv_bytes
-            + self.compute_bytes
-            + self.overhead_bytes
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,32 +150,113 @@ class Processor:
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """Peak bytes of a run, per pool and by what they are for."""
+
+    uses: tuple[PoolUse, ...]
+
+    def _sum(self, part: str) -> int:
+        return sum(getattr(use, part) for use in self.uses)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Exact: the tensors of the file, and what the loader duplicates of them."""
+        return self._sum("weights_bytes")
+
+    @property
+    def repack_bytes(self) -> int:
+        """Exact: second copy of the tensors that the engine lays out anew."""
+        return self._sum("repack_bytes")
+
+    @property
+    def kv_bytes(self) -> int:
+        """Exact: caches and states of every kind of attention, and their snapshots."""
+        return self._sum("kv_bytes")
+
+    @property
+    def compute_bytes(self) -> int:
+        """Activations, masks and outputs of one micro-batch."""
+        return self._sum("compute_bytes")
+
+    @property
+    def extras_bytes(self) -> int:
+        """Projector, draft model, adapters."""
+        return self._sum("extras_bytes")
+
+    @property
+    def overhead_bytes(self) -> int:
+        """The engine's code, tokenizer and allowance."""
+        return self._sum("overhead_bytes")
+
+    @property
+    def total_bytes(self) -> int:
+        """Everything together."""
+        return self._sum("total_bytes")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One build that could be run: how good it is, and what a person calls it."""
+
+    build: Build
+    ref: str  # what `snugly run -m` takes
+    quality: float  # of 100, for the task in hand, the loss by quantization taken off
+    basis: str = ""  # where that figure comes from
+
+    @cached_property
+    def least_bytes(self) -> int:
+        """Bytes of the weights: less than this it never takes."""
+        return weight_bytes(self.build)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One way to run a candidate that fits: bytes per pool, and how fast it will be."""
+
+    candidate: Candidate
+    setup: Setup
+    placement: Placement
+    uses: tuple[PoolUse, ...]
+    speed: Speed
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How to run one model file: every figure the engine needs, and why."""
 
     model_path: str
     model_name: str
-    context: int
+    setup: Setup
+    placement: Placement
     threads: int  # decode
     threads_batch: int  # prefill
-    batch: int
-    ubatch: int
-    gpu_layers: int  # 0: CPU only
-    repack: bool
-    pool: str  # name of the pool that the bytes come from
-    free_bytes: int  # what was free in that pool when the plan was made
-    reserve_bytes: int  # what is left to the rest of the machine
+    gpu_layers: int  # of all GPUs together; 0: CPU only
+    pools: tuple[Pool, ...]  # what the bytes come from, with what was free then
+    reserves: tuple[int, ...]  # bytes left to the rest of the machine, per pool
     estimate: Estimate
+    speed: Speed | None
     why: tuple[str, ...]
+
+    @property
+    def context(self) -> int:
+        """Tokens of all sequences together."""
+        return self.setup.context
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change that would make a model fit."""
+
+    words: str  # a whole clause: "a context of 24,576 tokens"
+    flags: str  # the same for the command line: "--context 24576"; empty: not ours to make
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What does not fit, and the smallest change that would make it fit."""
+    """What does not fit, and the changes that would make it fit, the smallest first."""
 
     model_name: str
     needed_bytes: int
-    free_bytes: int
-    reserve_bytes: int
-    pool: str
-    remedy: str
+    pools: tuple[Pool, ...]
+    budgets: tuple[int, ...]  # bytes that a plan may take, per pool
+    changes: tuple[Change, ...]
