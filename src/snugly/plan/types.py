@@ -202,6 +202,8 @@ class Candidate:
     ref: str  # what `snugly run -m` takes
     quality: float  # of 100, for the task in hand, the loss by quantization taken off
     basis: str = ""  # where that figure comes from
+    model: str = ""  # the same for all builds of one model
+    here: bool = False  # installed: nothing has to be fetched
 
     @cached_property
     def least_bytes(self) -> int:
