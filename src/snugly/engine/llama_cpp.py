@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from snugly.chat.sse import EventStream
 from snugly.chat.types import ChatRequest, Delta
 from snugly.engine.address import Address, new_address
+from snugly.engine.pieces import Pieces
 from snugly.engine.process import EngineProcess
-from snugly.engine.wire import WholeCharacters, body_of, delta_of, refusal
+from snugly.engine.wire import body_of, refusal
 from snugly.errors import EngineError, UserError
 from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.types import EngineFacts, Plan
@@ -127,22 +128,16 @@ class LlamaCppRunning:
             ) as response:
                 if response.status_code != 200:
                     error = refusal(_json(await response.aread()), response.status_code)
-                    if request.schema and isinstance(error, EngineError):
+                    if request.schema and isinstance(error, EngineError | UserError):
                         raise UserError("The engine cannot use this schema.", error.because)
                     raise error
-                events, whole = EventStream(), WholeCharacters()
+                events, pieces = EventStream(), Pieces(top=request.logprobs)
                 async for chunk in response.aiter_raw():
                     for data in events.feed(chunk):
                         if data == "[DONE]":
                             finished = True
                             break
-                        delta = delta_of(data)
-                        yield Delta(
-                            whole.feed(delta.text),
-                            delta.reasoning,
-                            delta.finish_reason,
-                            delta.usage,
-                        )
+                        yield pieces.read(data)
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
 

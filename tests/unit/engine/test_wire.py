@@ -3,7 +3,8 @@ import json
 import pytest
 
 from snugly.chat.types import ChatRequest, Message
-from snugly.engine.wire import WholeCharacters, body_of, delta_of, refusal
+from snugly.engine.pieces import WholeCharacters
+from snugly.engine.wire import body_of, delta_of, refusal
 from snugly.errors import EngineError, PromptTooLong
 
 HELLO = (Message("user", "hello"),)
@@ -16,7 +17,16 @@ def test_only_what_was_chosen_is_sent() -> None:
         "stream_options": {"include_usage": True},
         "cache_prompt": True,
     }
-    body = body_of(ChatRequest(HELLO, 5, 0.0, 7, {"type": "object"}, ("END",)))
+    body = body_of(
+        ChatRequest(
+            HELLO,
+            max_tokens=5,
+            temperature=0.0,
+            seed=7,
+            schema={"type": "object"},
+            stop=("END",),
+        )
+    )
     assert (body["max_tokens"], body["temperature"], body["seed"]) == (5, 0.0, 7)
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert body["stop"] == ["END"]
