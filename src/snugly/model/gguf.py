@@ -12,16 +12,16 @@ import math
 import os
 import stat
 import struct
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
 from snugly.errors import BadModelFile
 from snugly.model.ggml_types import TENSOR_TYPES
+from snugly.model.gguf_cursor import Cursor, Readable
 from snugly.model.types import GgufHeader, Tensor
 
 MAX_KEPT_ARRAY = 4096  # per-layer arrays are kept, vocabularies are not
 MAX_NAME = 63  # GGML_MAX_NAME is 64 with the final NUL
 MAX_DIMS = 4  # GGML_MAX_DIMS
-MAX_STRING = 64 * 1024 * 1024  # chat templates are tens of KB; a longer string is damage
 DEFAULT_ALIGNMENT = 32
 
 # GGUF value types: number -> (name, struct code)
@@ -31,107 +31,6 @@ _SCALARS = {
     10: ("UINT64", "Q"), 11: ("INT64", "q"), 12: ("FLOAT64", "d"),
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
-
-
-class _Cursor:
-    """Walks a file from the front, a window at a time, never past its end.
-
-    Every read names the field it is for, so that an error can name it too.
-    """
-
-    WINDOW = 1 << 20
-
-    def __init__(self, file: BinaryIO, size: int, path: str) -> None:
-        self._file = file
-        self._window = b""
-        self._start = 0  # file offset of the window
-        self._at = 0  # position inside the window
-        self.size = size
-        self.path = path
-        self.byte_order = "<"
-
-    @property
-    def offset(self) -> int:
-        return self._start + self._at
-
-    @property
-    def left(self) -> int:
-        return self.size - self.offset
-
-    def fail(self, field: str, why: str) -> NoReturn:
-        name = os.path.basename(self.path)
-        raise BadModelFile(
-            f"{name} is not a usable GGUF file: {_printable(field)}.",
-            f"{why} ({self.path}, byte {self.offset}).",
-            "Fetch it again with `snugly pull`, or ask whoever made the file.",
-        )
-
-    def take(self, count: int, field: str) -> bytes:
-        if count > self.left:
-            self.fail(field, f"The file ends: {count} bytes are needed and {self.left} are left")
-        self._fill(count)
-        piece = self._window[self._at : self._at + count]
-        if len(piece) != count:
-            self.fail(field, "The file became shorter while it was read")
-        self._at += count
-        return piece
-
-    def _fill(self, count: int) -> None:
-        if self._at + count > len(self._window):
-            rest = self._window[self._at :]
-            self._start, self._at = self.offset, 0
-            self._window = rest + self._file.read(max(count, self.WINDOW) - len(rest))
-
-    def number(self, code: str, field: str) -> Any:
-        layout = struct.Struct(self.byte_order + code)
-        return layout.unpack(self.take(layout.size, field))[0]
-
-    def string(self, field: str) -> str:
-        length = self.number("Q", f"length of {field}")
-        if length > MAX_STRING:
-            self.fail(field, f"Its length is given as {length} bytes")
-        try:
-            return self.take(length, field).decode()
-        except UnicodeDecodeError:
-            self.fail(field, "It is not UTF-8 text")
-
-    def strings(self, count: int, field: str, keep: bool) -> list[str]:
-        """`count` strings. Unless kept they are stepped over, which is 5 times faster."""
-        if not keep:
-            self._skip_strings(count, field)
-            return []
-        # A token may be a lone byte of a UTF-8 sequence: not an error in an array.
-        return [
-            self.take(self._length(field), field).decode(errors="replace") for _ in range(count)
-        ]
-
-    def _length(self, field: str) -> int:
-        length = self.number("Q", field)
-        if length > MAX_STRING:
-            self.fail(field, f"An element's length is given as {length} bytes")
-        return int(length)
-
-    def _skip_strings(self, count: int, field: str) -> None:
-        unpack = struct.Struct(self.byte_order + "Q").unpack_from
-        while count:
-            # Step through what the window holds, without a call per string.
-            window, at, end = self._window, self._at, len(self._window) - 8
-            while count and at <= end:
-                step = unpack(window, at)[0] + 8
-                if step > MAX_STRING or at + step > len(window):
-                    break
-                at += step
-                count -= 1
-            self._at = at
-            if count:
-                self.take(self._length(field), field)
-                count -= 1
-
-
-def _printable(text: str) -> str:
-    """A field's name as it may stand in a message, whatever a damaged file calls it."""
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 def read_header(path: str | os.PathLike[str], keep: frozenset[str] = frozenset()) -> GgufHeader:
@@ -147,7 +46,7 @@ def read_header(path: str | os.PathLike[str], keep: frozenset[str] = frozenset()
             raise OSError("it is not a regular file")
         with open(where, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            return _parse(_Cursor(file, size, where), keep)
+            return parse_header(file, size, where, keep)
     except OSError as error:
         raise BadModelFile(
             f"{os.path.basename(where) or where} cannot be read.",
@@ -156,7 +55,17 @@ def read_header(path: str | os.PathLike[str], keep: frozenset[str] = frozenset()
         ) from error
 
 
-def _parse(cursor: _Cursor, keep: frozenset[str]) -> GgufHeader:
+def parse_header(
+    file: Readable, size: int, path: str, keep: frozenset[str] = frozenset()
+) -> GgufHeader:
+    """`read_header` of what is already open: `size` bytes, called `path` in messages.
+
+    Raises: BadModelFile naming `path` and the field, and what `file.read` raises.
+    """
+    return _parse(Cursor(file, size, path), keep)
+
+
+def _parse(cursor: Cursor, keep: frozenset[str]) -> GgufHeader:
     version = _version(cursor)
     n_tensors = _count(cursor, "number of tensors", 33)  # the least a tensor's entry takes
     n_pairs = _count(cursor, "number of metadata keys", 13)
@@ -180,7 +89,7 @@ def _parse(cursor: _Cursor, keep: frozenset[str]) -> GgufHeader:
     )
 
 
-def _version(cursor: _Cursor) -> int:
+def _version(cursor: Cursor) -> int:
     if cursor.size == 0:
         cursor.fail("magic", "The file is empty")
     magic = cursor.take(min(4, cursor.size), "magic")
@@ -194,14 +103,14 @@ def _version(cursor: _Cursor) -> int:
     return version
 
 
-def _count(cursor: _Cursor, field: str, least_bytes: int) -> int:
+def _count(cursor: Cursor, field: str, least_bytes: int) -> int:
     count = int(cursor.number("Q", field))
     if count > cursor.left // least_bytes:
         cursor.fail(field, f"It is given as {count}, more than the file could hold")
     return count
 
 
-def _value(cursor: _Cursor, key: str, keep: bool) -> tuple[Any, int | None]:
+def _value(cursor: Cursor, key: str, keep: bool) -> tuple[Any, int | None]:
     """One metadata value, and the length when it is an array."""
     field = f"metadata key {key!r}"
     kind = cursor.number("I", f"type of {field}")
@@ -214,7 +123,7 @@ def _value(cursor: _Cursor, key: str, keep: bool) -> tuple[Any, int | None]:
     return _scalar(cursor, kind, field), None
 
 
-def _scalar(cursor: _Cursor, kind: int, field: str) -> Any:
+def _scalar(cursor: Cursor, kind: int, field: str) -> Any:
     name, code = _SCALARS[kind]
     if name == "BOOL":
         byte = cursor.number("B", field)
@@ -224,7 +133,7 @@ def _scalar(cursor: _Cursor, kind: int, field: str) -> Any:
     return cursor.number(code, field)
 
 
-def _array(cursor: _Cursor, field: str, keep: bool) -> tuple[list[Any] | None, int]:
+def _array(cursor: Cursor, field: str, keep: bool) -> tuple[list[Any] | None, int]:
     kind = cursor.number("I", f"element type of {field}")
     count = int(cursor.number("Q", f"length of {field}"))
     wanted = keep or count <= MAX_KEPT_ARRAY
@@ -239,11 +148,13 @@ def _array(cursor: _Cursor, field: str, keep: bool) -> tuple[list[Any] | None, i
     width = struct.calcsize("<" + code)
     if count > cursor.left // width:
         cursor.fail(field, f"It claims {count} elements, more than the file could hold")
-    raw = cursor.take(count * width, field)
-    return (list(struct.unpack(f"<{count}{code}", raw)) if wanted else None), count
+    if not wanted:
+        cursor.skip(count * width, field)
+        return None, count
+    return list(struct.unpack(f"<{count}{code}", cursor.take(count * width, field))), count
 
 
-def _alignment(cursor: _Cursor, metadata: dict[str, Any]) -> int:
+def _alignment(cursor: Cursor, metadata: dict[str, Any]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     valid = isinstance(alignment, int) and not isinstance(alignment, bool)
     if not valid or alignment <= 0 or alignment & (alignment - 1) or alignment > 1 << 20:
@@ -254,7 +165,7 @@ def _alignment(cursor: _Cursor, metadata: dict[str, Any]) -> int:
 _Entry = tuple[str, tuple[int, ...], int, int]  # name, shape, type, offset
 
 
-def _tensor_entry(cursor: _Cursor, index: int) -> _Entry:
+def _tensor_entry(cursor: Cursor, index: int) -> _Entry:
     name = cursor.string(f"name of tensor {index}")
     field = f"tensor {name!r}"
     if not name or len(name.encode()) > MAX_NAME:
@@ -269,9 +180,7 @@ def _tensor_entry(cursor: _Cursor, index: int) -> _Entry:
     return name, shape, int(kind), int(cursor.number("Q", f"offset of {field}"))
 
 
-def _place(
-    cursor: _Cursor, entries: list[_Entry], data_offset: int, alignment: int
-) -> list[Tensor]:
+def _place(cursor: Cursor, entries: list[_Entry], data_offset: int, alignment: int) -> list[Tensor]:
     """Check types and offsets against the file, as llama.cpp will."""
     tensors: list[Tensor] = []
     seen: set[str] = set()
@@ -295,9 +204,7 @@ def _place(
     return tensors
 
 
-def _tensor_bytes(
-    cursor: _Cursor, field: str, shape: tuple[int, ...], kind: int
-) -> tuple[str, int]:
+def _tensor_bytes(cursor: Cursor, field: str, shape: tuple[int, ...], kind: int) -> tuple[str, int]:
     if kind not in TENSOR_TYPES:
         cursor.fail(f"type of {field}", f"Type {kind} does not exist")
     name, block, block_bytes = TENSOR_TYPES[kind]

@@ -49,7 +49,7 @@ def match(
 def unknown(ref: Ref, installed: Iterable[Installed]) -> UnknownModel:
     """The error for a reference that nothing installed answers to, with near names."""
     known = catalog.lookup(ref.name, ref.tag) if ref.kind is RefKind.NAME else None
-    if known is not None or ref.kind is RefKind.HUB:
+    if known is not None or ref.kind in (RefKind.HUB, RefKind.OLLAMA):
         return UnknownModel(
             f"{ref.text} is not installed.",
             "It is a model that can be fetched." if known else "",
@@ -121,6 +121,9 @@ def _by_full_name(ref: Ref, wanted: str, item: Installed) -> bool:
 
 
 def _by_repository(ref: Ref, wanted: str, item: Installed) -> bool:
+    if ref.kind is RefKind.OLLAMA:  # as `adopt` and the source of that name store it
+        publisher = "ollama" if ref.publisher == "library" else ref.publisher
+        return item.ref.casefold() == f"{publisher}/{ref.model}/{ref.tag}.gguf".casefold()
     if ref.kind is not RefKind.HUB:
         return False
     folder, _, file = item.ref.casefold().rpartition("/")

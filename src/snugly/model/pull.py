@@ -62,6 +62,8 @@ def wished(ref: Ref, store: Store) -> Wish:
             return Wish(ref.text, "pypi", *entry.repository.split("/"))
         return Wish(ref.text, "hub", ref.publisher, ref.model, ref.revision, ref.file,
                     quantization=ref.tag)  # fmt: skip
+    if ref.kind is RefKind.OLLAMA:
+        return Wish(ref.text, "ollama", ref.publisher, ref.model, revision=ref.tag)
     known = catalog.lookup(ref.name, ref.tag)
     if known is None:
         raise lookup.unknown(ref, store.installed())

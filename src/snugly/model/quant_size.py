@@ -9,11 +9,14 @@ header is about 0.1% of a large model's file and 2% of the smallest ones'.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from snugly.model.quant_facts import facts_of
 from snugly.model.quant_rules import quantized
 from snugly.model.types import GgufHeader, ModelSpec, Tensor
 
+# What publishers offer most, from small to large.
+USUAL_TYPES = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16")
 _ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
 
 # A header without vocabulary, template and tensor list: names of keys, numbers, licence,
@@ -130,3 +133,18 @@ def quantized_file_bytes(
         template = len(spec.chat_template.encode()) or _UNKNOWN_TEMPLATE
         header = estimated_header_bytes(found, spec.vocab_size, n_merges, template)
     return file_bytes(found, header)
+
+
+def in_type(spec: ModelSpec, type_name: str) -> ModelSpec:
+    """The same model in another quantization, by llama.cpp's rules.
+
+    Raises: UserError when the name is not known or rows fit no type.
+    """
+    tensors = quantized(spec.tensors, facts_of(spec), type_name)
+    return replace(
+        spec,
+        tensors=tensors,
+        weight_bytes=sum(tensor.n_bytes for tensor in tensors),
+        file_bytes=quantized_file_bytes(spec, type_name),
+        file_type=type_name,
+    )

@@ -9,6 +9,7 @@ from snugly.errors import UserError
 from snugly.model.names import unsafe_because
 
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+OLLAMA_HOSTS = ("ollama.com", "www.ollama.com", "ollama.ai", "registry.ollama.ai")
 MAX_LENGTH = 4096  # the longest path that systems take
 
 
@@ -17,6 +18,7 @@ class RefKind(StrEnum):
 
     NAME = "name"  # `smollm2`, `qwen2.5-coder:1.5b`, or part of an installed model's name
     HUB = "hub"  # `publisher/model`, with a file or a tag
+    OLLAMA = "ollama"  # `ollama:model:tag`, a model of Ollama's registry
     PATH = "path"  # a file or a folder on this machine
 
 
@@ -25,7 +27,8 @@ class Ref:
     """A reference in parts; parts that were not given are empty.
 
     NAME: `name` and `tag`. HUB: `publisher`, `model`, and `file` (a path inside the
-    repository, with `/`) or `tag` (a quantization). PATH: `path`, as typed.
+    repository, with `/`) or `tag` (a quantization). OLLAMA: `publisher` ("library" unless
+    named), `model` and `tag` ("latest" unless named). PATH: `path`, as typed.
     """
 
     text: str
@@ -61,7 +64,9 @@ def parse(text: str, revision: str = "") -> Ref:
         if revision:
             raise _refused(text, "a file on this machine has no revision")
         return Ref(stripped, RefKind.PATH, path=stripped)
-    ref = _parse_url(stripped) if "://" in stripped else _parse_remote(stripped)
+    ref = _parse_ollama(stripped)
+    if ref is None:
+        ref = _parse_url(stripped) if "://" in stripped else _parse_remote(stripped)
     if not revision:
         return ref
     return _with_revision(ref, revision)
@@ -77,10 +82,26 @@ def looks_like_path(text: str) -> bool:
 def _with_revision(ref: Ref, revision: str) -> Ref:
     if ref.revision and ref.revision != revision:
         raise _refused(ref.text, f"it names revision {ref.revision!r} and --revision {revision!r}")
-    if ref.kind is RefKind.NAME:
+    if ref.kind is not RefKind.HUB:
         raise _refused(ref.text, "a revision needs a repository: publisher/model@revision")
     return _hub(ref.text, [ref.publisher, ref.model, *filter(None, ref.file.split("/"))],
                 tag=ref.tag, revision=revision)  # fmt: skip
+
+
+def _parse_ollama(text: str) -> Ref | None:
+    """`ollama:model:tag` or an address of ollama.com; None when it is neither."""
+    scheme, colon, body = text.partition(":")
+    if not colon or scheme.lower() != "ollama":
+        host, _, body = re.sub(r"^https?://", "", text, flags=re.I).partition("/")
+        if host.lower() not in OLLAMA_HOSTS or not body:
+            return None
+    name, _, tag = unquote(body.strip("/")).partition(":")
+    names = name.split("/")
+    if len(names) > 2:
+        raise _refused(text, "it is not a model of Ollama's registry")
+    publisher, model = names if len(names) == 2 else ("library", name)
+    return Ref(text, RefKind.OLLAMA, publisher=_part(text, publisher), model=_part(text, model),
+               tag=_part(text, tag or "latest"))  # fmt: skip
 
 
 def _parse_remote(text: str) -> Ref:

@@ -1,8 +1,4 @@
-"""What can be known of a model that is not here. See `model.remote` for the two functions:
-
-spec_from_afar(text, settings, patience=...) -> Distant
-variants(text, settings, patience=...) -> tuple[Variant, ...]
-"""
+"""What can be known of a model that is not here; `model.remote` has the functions."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +12,7 @@ class Place:
     label: str  # its name, for messages and for the spec's path
     url: str
     n_bytes: int | None = None
-    sha256: str = ""
+    pinned: str = ""  # names these very bytes (SHA-256, commit, ETag); empty: not known
     headers: dict[str, str] = field(default_factory=dict, repr=False)  # may hold a token
     page: str = ""  # where a person can read about the file
 

@@ -5,6 +5,7 @@ Key names: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 import os
 import re
+from collections.abc import Sequence
 
 from snugly.errors import BadModelFile
 from snugly.model.attention import NO_CACHE, layers_of
@@ -15,6 +16,7 @@ from snugly.model.types import GgufHeader, ModelSpec, Tensor
 
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _TOKENS = "tokenizer.ggml.tokens"
+KEPT = frozenset({_TOKENS})  # long arrays that a spec is made of: names of the special tokens
 
 
 def split_parts(path: str | os.PathLike[str]) -> list[str]:
@@ -41,9 +43,13 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
                 f"{len(missing)} of {len(parts)} parts are missing, such as {missing[0]}.",
                 "Fetch it again with `snugly pull`.",
             )
-    headers = [read_header(part, frozenset({_TOKENS})) for part in parts]
-    return spec_of(headers[0], [tensor for header in headers for tensor in header.tensors],
-                   sum(header.file_bytes for header in headers))  # fmt: skip
+    return spec_of_parts([read_header(part, KEPT) for part in parts])
+
+
+def spec_of_parts(headers: Sequence[GgufHeader]) -> ModelSpec:
+    """The spec of a model from the headers of all its files, in order. Errors: as spec_of."""
+    tensors = [tensor for header in headers for tensor in header.tensors]
+    return spec_of(headers[0], tensors, sum(header.file_bytes for header in headers))
 
 
 def spec_of(header: GgufHeader, tensors: list[Tensor], file_bytes: int) -> ModelSpec:

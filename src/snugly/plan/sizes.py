@@ -4,15 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from snugly.machine.types import Fact, Machine, Origin, unknown
-from snugly.model.quant_facts import facts_of
-from snugly.model.quant_rules import quantized
-from snugly.model.quant_size import quantized_file_bytes
+from snugly.model.quant_size import USUAL_TYPES as USUAL_TYPES
+from snugly.model.quant_size import in_type as in_type
 from snugly.model.types import ModelSpec
 from snugly.plan.choose import choose, longest_context, pool_for, reserve_bytes
 from snugly.plan.types import EngineFacts, Need, Plan, Rejected
-
-# What publishers offer most, from small to large.
-USUAL_TYPES = ("Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +19,6 @@ class Option:
     file_bytes: int
     choice: Plan | Rejected
     longest_context: int  # 0: not even the shortest fits
-
-
-def in_type(spec: ModelSpec, type_name: str) -> ModelSpec:
-    """The same model in another quantization, by llama.cpp's rules.
-
-    Raises: UserError when the name is not known or rows fit no type.
-    """
-    tensors = quantized(spec.tensors, facts_of(spec), type_name)
-    return replace(
-        spec,
-        tensors=tensors,
-        weight_bytes=sum(tensor.n_bytes for tensor in tensors),
-        file_bytes=quantized_file_bytes(spec, type_name),
-        file_type=type_name,
-    )
 
 
 def option(machine: Machine, spec: ModelSpec, need: Need, engine: EngineFacts) -> Option:

