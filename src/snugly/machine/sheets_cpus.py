@@ -1,0 +1,169 @@
+"""Data sheets of processors: what memory a family reads, what its cores compute, its models.
+
+Families are in sheets_cpus.csv, models in sheets_cpu_models.csv. Rates are peaks: every core at
+its highest clock, every lane of its widest unit busy.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+# What a processor of each kind can do, names as in `cpu.INSTRUCTIONS`.
+_AVX2 = ("avx", "avx2", "fma", "f16c", "bmi2")
+_NEON = ("neon", "fp16", "dotprod")
+INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
+    "sse": (),
+    "avx": ("avx",),
+    "avx2": _AVX2,
+    "avx_vnni": (*_AVX2, "avx_vnni"),
+    "avx512f": (*_AVX2, "avx512f"),
+    "avx512": (*_AVX2, "avx512f", "avx512_vnni"),
+    "amx": (*_AVX2, "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx"),
+    "arm": ("neon",),
+    "arm_dot": _NEON,
+    "arm_i8mm": (*_NEON, "i8mm", "bf16"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Processors that share memory channels and the width of their cores."""
+
+    label: str
+    memory: str  # "DDR4-3200"
+    channels: int  # of 64 bits
+    bandwidth_bytes_per_s: float  # of one socket
+    f32_per_clock: int  # operations of a fast core
+    saving_f32_per_clock: int
+    isa: str  # key of INSTRUCTION_SETS
+    kind: str  # "desktop", "laptop", "mini", "server", "phone"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One processor as sold. Clocks are Hz; `graphics` names the GPU inside."""
+
+    name: str
+    cores: int
+    threads: int
+    fast: int
+    clock: float
+    saving_clock: float
+    graphics: str
+
+
+def _rows(name: str) -> Iterator[list[str]]:
+    text = Path(__file__).with_name(name).read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return (line.split(";") for line in lines[1:])
+
+
+@lru_cache(maxsize=1)
+def _families() -> tuple[list[str], ...]:
+    return tuple(_rows("sheets_cpus.csv"))
+
+
+@lru_cache(maxsize=1)
+def models() -> tuple[Model, ...]:
+    """Every model of the table."""
+    return tuple(
+        Model(
+            name, int(cores), int(threads), int(fast), float(clock) * 1e9, float(saving) * 1e9,
+            graphics,
+        )
+        for name, cores, threads, fast, clock, saving, graphics in _rows("sheets_cpu_models.csv")
+    )  # fmt: skip
+
+
+def plain(name: str) -> str:
+    """A processor's name in lower case without trade marks and words that tell nothing."""
+    text = re.sub(r"\((r|tm|c)\)|[®™]", " ", name.lower())
+    text = re.sub(r"\b(amd|intel|cpu|processor|\d+-core|with|w/.*|@.*)", " ", text)
+    return re.sub(r"[\s_(),]+", " ", text).strip()
+
+
+def family_of(name: str) -> Family | None:
+    """The family that a processor of that name belongs to, or None."""
+    text = plain(name)
+    for first, pattern, label, memory, channels, rate, f32, saving, isa, kind in _families():
+        if first in text and re.search(pattern, text):
+            count, transfers = int(channels), int(rate)
+            return Family(
+                label, f"{memory}-{transfers}", count, count * 8 * transfers * 1e6,
+                int(f32), int(saving), isa, kind,
+            )  # fmt: skip
+    return None
+
+
+def model_of(name: str) -> Model | None:
+    """The model of that name, or None. The longest that the name holds counts."""
+    text = f" {plain(name)} "
+    found = [model for model in models() if f" {model.name.lower()} " in text]
+    return max(found, key=lambda model: len(model.name), default=None)
+
+
+def typed_model(text: str) -> Model | None:
+    """The model that a person means who leaves out words: "5800x", "i7 12700k", "ai max 395"."""
+    if found := model_of(text):
+        return found
+    words = plain(text).replace("i3 ", "i3-").replace("i5 ", "i5-").replace("i7 ", "i7-")
+    words = words.replace("i9 ", "i9-").replace("max ", "max+ ")
+    if found := model_of(words):
+        return found
+    have = set(words.split())
+    named = [m for m in models() if _number(m.name) in have and _may_mean(m, have)]
+    return named[0] if len(named) == 1 else None
+
+
+def _number(name: str) -> str:
+    """The word that tells a model from its family: "5800x", "i7-12700k", "395"."""
+    words = [word for word in name.lower().split() if re.search(r"\d{3}|^n\d", word)]
+    return words[-1] if words else name.lower()
+
+
+def _may_mean(model: Model, words: set[str]) -> bool:
+    """Three digits alone are too little, and a tier that is told must agree."""
+    own = set(model.name.lower().split())
+    if re.fullmatch(r"\d{3}", _number(model.name)) and not words & {"ryzen", "ai"}:
+        return False
+    tiers = {word for word in words if re.fullmatch(r"[3579]|i[3579]", word)}
+    return not tiers or bool(tiers & own) or not any(len(word) == 1 for word in own)
+
+
+def spoken_clock(name: str) -> float | None:
+    """Hz out of "... CPU @ 2.80GHz", the base clock that Intel writes into the name."""
+    match = re.search(r"@ ?(\d\.\d+) ?ghz", name.lower())
+    return float(match[1]) * 1e9 if match else None
+
+
+def f32_by_instructions(instructions: tuple[str, ...], architecture: str) -> int:
+    """Operations per clock and core at least, from the instruction sets alone.
+
+    One fused multiply-add of a 256-bit unit is 16 operations; every core with FMA since
+    Haswell and Zen 2 has two such units. 0 where nothing can be told.
+    """
+    have = set(instructions)
+    if {"avx2", "fma"} <= have:
+        return 32
+    if "avx" in have:
+        return 16
+    return 8 if "neon" in have or architecture == "x86_64" else 0
+
+
+def int8_per_f32(instructions: tuple[str, ...], f32_per_clock: int) -> float:
+    """How many 8-bit operations a core does in the time of one in f32.
+
+    VNNI and dotprod do four products in the place of one, i8mm eight; AMX 2048 operations
+    per clock (Intel's optimization manual); AVX2 alone needs three instructions for 32 products
+    (pmaddubsw, pmaddwd, paddd) where FMA does 8 with one; NEON two for 8 (smull, sadalp).
+    """
+    have = set(instructions)
+    if "amx" in have:
+        return 2048 / f32_per_clock
+    if "i8mm" in have:
+        return 8
+    if have & {"avx_vnni", "avx512_vnni", "dotprod"}:
+        return 4
+    return 4 / 3 if "avx2" in have else 1
