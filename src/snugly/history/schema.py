@@ -55,4 +55,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX measurement_by_model ON measurement (model_path, id)",
     ),
+    # What learning needs: predicted speed beside the actual one, and where it was.
+    (
+        "ALTER TABLE measurement ADD COLUMN machine TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE measurement ADD COLUMN place TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE measurement ADD COLUMN model_name TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE measurement ADD COLUMN predicted_decode_tps REAL",
+        "ALTER TABLE measurement ADD COLUMN predicted_prefill_tps REAL",
+        "CREATE INDEX measurement_by_machine ON measurement (machine, id)",
+    ),
 )

@@ -58,7 +58,12 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one run really used and how fast it was. `peak_bytes` is None where unknown."""
+    """What one run really used and how fast it was. `peak_bytes` is None where unknown.
+
+    The last five are there where a speed was predicted: the machine's fingerprint, the
+    processors ("cpu", "cuda", "cpu+cuda"), the model's name, and the rates that the plan
+    expected at this run's lengths, without what earlier runs had taught.
+    """
 
     taken_at: str  # ISO 8601, UTC
     model_ref: str
@@ -74,3 +79,8 @@ class Measurement:
     decode_tps: float
     ttft_ms: float
     engine: str
+    machine: str = ""
+    place: str = ""
+    model_name: str = ""
+    predicted_decode_tps: float | None = None
+    predicted_prefill_tps: float | None = None
