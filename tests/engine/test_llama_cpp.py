@@ -16,7 +16,8 @@ from tests.process.test_engine_process import gone
 from snugly.chat.types import ChatRequest, Message
 from snugly.engine import llama_cpp
 from snugly.engine.address import new_address
-from snugly.engine.llama_cpp import LlamaCpp, LlamaCppRunning, facts
+from snugly.engine.llama_cpp import LlamaCpp, facts
+from snugly.engine.llama_http import LlamaCppRunning
 from snugly.errors import EngineError, PromptTooLong
 from snugly.model.spec import read_spec
 from snugly.plan.memory import estimate

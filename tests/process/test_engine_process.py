@@ -18,7 +18,8 @@ from tests.making import plan
 from snugly.chat.types import ChatRequest, Message
 from snugly.engine import llama_cpp
 from snugly.engine.address import new_address
-from snugly.engine.llama_cpp import LlamaCpp, LlamaCppRunning
+from snugly.engine.llama_cpp import LlamaCpp
+from snugly.engine.llama_http import LlamaCppRunning
 from snugly.errors import EngineError, PromptTooLong
 
 HELLO = ChatRequest((Message("user", "hello there"),))

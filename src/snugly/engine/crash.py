@@ -3,11 +3,14 @@
 import re
 import signal
 
+from snugly.errors import EngineError
+
+OUT_OF_MEMORY = "It ran out of memory."
 # What engines print -> (cause, remedy). The first match wins.
 _KNOWN = (
     (
         r"failed to allocate|cannot allocate memory|out of memory|bad_alloc|cudaMalloc failed",
-        "It ran out of memory.",
+        OUT_OF_MEMORY,
         "Lower --context, close other programs, or take a smaller model.",
     ),
     (
@@ -83,6 +86,12 @@ def explain(returncode: int | None, tail: str) -> tuple[str, str]:
     said = f' Its last words: "{last}".' if last else ""
     status = "is still running" if returncode is None else f"ended with status {returncode}"
     return f"It {status}.{said}", _AGAIN
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an engine ended because there was not enough memory, as far as one can tell."""
+    causes = (OUT_OF_MEMORY, _by_signal(9))
+    return isinstance(error, EngineError) and error.because.startswith(causes)
 
 
 def _by_signal(number: int) -> str:

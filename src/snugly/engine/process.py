@@ -57,6 +57,13 @@ class EngineProcess:
         """Whether the process is there and has not ended."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def last_words(self) -> str:
+        """Why it ended, in words; empty while it is running."""
+        if self._process is None or self._process.returncode is None:
+            return ""
+        return explain(self._process.returncode, self._tail.decode(errors="replace"))[0]
+
     async def start(self, config: dict[str, Any], deadline_seconds: float) -> None:
         """Start, hand over the configuration, and wait until the engine listens.
 

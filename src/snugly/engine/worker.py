@@ -52,6 +52,16 @@ def _watch_parent(socket: str) -> None:
     os._exit(0)
 
 
+def _set_mode(xllamacpp: Any, params: Any, mode: str) -> None:
+    """What vectors and relevances need. A text is read in one piece then."""
+    if mode == "generate":
+        return
+    params.embedding = True
+    params.n_batch = params.n_ubatch = max(params.n_ubatch, params.n_batch)
+    if mode == "rerank":
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+
+
 def _serve(config: dict[str, Any]) -> object:
     import xllamacpp
 
@@ -73,9 +83,11 @@ def _serve(config: dict[str, Any]) -> object:
     params.ctx_shift = False  # it would drop the oldest part of the prompt silently
     params.flash_attn_type = 1  # the plan's compute buffer counts on it
     params.warmup = False  # its cost would come before the first token
+    _set_mode(xllamacpp, params, config.get("mode", "generate"))
     params.endpoint_slots = False
     params.ui = False
-    params.n_threads_http = 2
+    # Each answer holds one of these for as long as it lasts; four more for short questions.
+    params.n_threads_http = params.n_parallel + 4
     params.timeout_read = params.timeout_write = 3600
     params.sse_ping_interval = ENGINE_PING_SECONDS
     params.cors_origins = ""

@@ -1,6 +1,7 @@
 """The nouns of a machine. Every fact carries where it came from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -177,8 +178,24 @@ class Platform:
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """How fast the engine's own matrix product is for one tensor type, on so many threads."""
+
+    threads: int
+    ggml_type: str
+    repacked: bool  # in the layout that the engine makes of it in RAM
+    read_bytes_per_s: float  # weights out of memory, times one vector
+    ops_per_s: float  # weights in cache, times many vectors; a multiply-add is two
+
+
+@dataclass(frozen=True, slots=True)
 class Rates:
-    """What `--measure` found. Rates are per second; bandwidth is by thread count."""
+    """What `--measure` found. Rates are per second; bandwidth is by thread count.
+
+    `step_seconds` is what one operation of a graph costs beside its work, by thread count:
+    the threads wait for each other after each. Empty where the engine's library has no such
+    kernels for this processor.
+    """
 
     bandwidth_bytes_per_s: tuple[tuple[int, Fact[float]], ...]  # (threads, rate), ascending
     f32_flops: Fact[float]
@@ -187,6 +204,8 @@ class Rates:
     taken_at: str  # ISO 8601, UTC
     load_then: float  # busy cores when it was taken
     seconds: float  # how long measuring took
+    kernels: tuple[Kernel, ...] = ()
+    step_seconds: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,20 +260,23 @@ class Machine:
         )
 
     @property
-    def pools(self) -> tuple[Pool, ...]:
-        """RAM first, then each GPU that has memory of its own, by vendor and index.
+    def gpus_with_memory(self) -> tuple[Gpu, ...]:
+        """GPUs that have memory of their own, by vendor and index: the pools after RAM.
 
-        A GPU that shares the RAM has no pool, nor has one that is cut into MIG instances
-        (each instance has). Names are unique.
+        A GPU that shares the RAM is none, nor is one that is cut into MIG instances (each
+        instance is).
         """
-        own = sorted(
-            (
-                gpu
-                for gpu in self.gpus
-                if not gpu.unified.or_else(False) and not gpu.partitioned.or_else(False)
-            ),
-            key=lambda gpu: (gpu.vendor, gpu.index, gpu.mig_index),
+        own = (
+            gpu
+            for gpu in self.gpus
+            if not gpu.unified.or_else(False) and not gpu.partitioned.or_else(False)
         )
+        return tuple(sorted(own, key=lambda gpu: (gpu.vendor, gpu.index, gpu.mig_index)))
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """RAM first, then each GPU that has memory of its own. Names are unique."""
+        own = self.gpus_with_memory
         vendors = {gpu.vendor for gpu in own}
         names: dict[str, int] = {}
         pools = [self.ram]
@@ -265,3 +287,20 @@ class Machine:
                 name += f" #{names[name]}"
             pools.append(Pool(name, gpu.total_bytes.or_else(0), gpu.free_bytes.or_else(0)))
         return tuple(pools)
+
+    def with_free(self, free_bytes: Mapping[str, int], how: str) -> "Machine":
+        """The same box with other amounts free, by the names of its pools.
+
+        `how` says where the amounts come from. Pools that are not named stay as they are.
+        """
+        names = [pool.name for pool in self.pools[1:]]
+        changed = {
+            id(gpu): replace(gpu, free_bytes=assumed(free_bytes[name], how))
+            for name, gpu in zip(names, self.gpus_with_memory, strict=True)
+            if name in free_bytes
+        }
+        memory = self.memory
+        if (ram := free_bytes.get(self.ram.name)) is not None:
+            memory = replace(memory, available_bytes=assumed(ram, how))
+        gpus = tuple(changed.get(id(gpu), gpu) for gpu in self.gpus)
+        return replace(self, memory=memory, gpus=gpus)
