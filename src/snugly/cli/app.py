@@ -45,6 +45,12 @@ VERBS = {
         "snugly.cli.plan:plan",
         "Show what a model would take, before it is downloaded or loaded.",
     ),
+    "footprint": (
+        "snugly.cli.footprint:footprint",
+        "Show what a transformers model takes in each dtype: what it prints, and the truth.\n\n"
+        "From its config.json alone. PRINTED is what `model.get_memory_footprint()` says;\n"
+        "TRUE adds the scales of quantized weights, which it leaves out.",
+    ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
     "models": ("snugly.cli.models:models", "List the models that can be run now."),
     "show": (

@@ -28,6 +28,12 @@ _NESTED_CODE_BYTES = 256 * 4  # the values of the scales' 8-bit type, one copy f
 _OFFSET_BYTES = 4  # the mean that is taken off the scales
 _FP8_TILE = 128  # FineGrainedFP8Config.weight_block_size is (128, 128)
 
+_OUTER = re.compile(
+    r"^(model|transformer|backbone|gpt_neox)\."
+    r"((language_model|vision_tower|multi_modal_projector)\.)?(encoder\.)?"
+)
+_LAYER = re.compile(r"^(layers|h)\.\d+\.")
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -64,7 +70,7 @@ def footprint(tree: ModuleTree, dtype: str) -> Footprint:
             f"{dtype!r} is not a dtype that can be counted.",
             f"There are {', '.join(DTYPES)}.",
         )
-    if dtype == "fp8" and any(_is_bias_of_experts(w) for w in tree.weights):
+    if dtype not in possible(tree):
         raise UserError(
             f"{tree.class_name} cannot be loaded in fp8.",
             "transformers' FP8Experts know no biases, and its experts have some.",
@@ -91,8 +97,10 @@ def footprint(tree: ModuleTree, dtype: str) -> Footprint:
     )  # fmt: skip
 
 
-def _is_bias_of_experts(weight: Weight) -> bool:
-    return weight.kind is Kind.EXPERTS and weight.name.endswith("_bias")
+def possible(tree: ModuleTree) -> tuple[str, ...]:
+    """The DTYPES that transformers can load this model in: fp8 not where experts have biases."""
+    biased = any(w.kind is Kind.EXPERTS and w.name.endswith("_bias") for w in tree.weights)
+    return tuple(dtype for dtype in DTYPES if dtype != "fp8" or not biased)
 
 
 def _held(weight: Weight, dtype: str, tree: ModuleTree) -> tuple[str, int, int]:
@@ -139,6 +147,6 @@ def _part(name: str) -> str:
 
 
 def _short(weight: Weight) -> str:
-    """A module's name for people: layers as *, without what stands before them."""
+    """A module's name for people: layers as *, without what its part says already."""
     owner = weight.name.removesuffix(".weight").removesuffix(".bias")
-    return re.sub(r"^.*?\.\d+\.", "*.", owner)
+    return _LAYER.sub("*.", _OUTER.sub("", owner))
