@@ -1,124 +1,204 @@
 """Keep the catalogue of models: check what people wrote, write what the program reads.
 
-    python scripts/catalog.py check [--months 12]   every rule; 1 when one is broken
     python scripts/catalog.py write                 catalog.json and catalog_builds.jsonl
+    python scripts/catalog.py check [--months 12]   every rule; ends with 1 when one is broken
     python scripts/catalog.py sizes [NAME...]       predicted bytes of each file
+    python scripts/catalog.py quality               what quality is made of, and how well it fits
+    python scripts/catalog.py hub [NAME...]         asks the hub whether the files are there
 
 Written by people: src/snugly/model/catalog.toml and catalog_configs.json (config.json files,
 only what says shapes). `write` makes each model's tensors from its config by the rules of
 llama.cpp's converter and quantizer, so that each build is known without a download.
 """
 
-import json
+import argparse
+import datetime
+import fnmatch
 import sys
-import tomllib
-from collections.abc import Iterable
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts.catalog_make import FOLDER, catalogue, configs, made, spec_of_row, types_of
 from scripts.catalog_rows import Catalogue, Row, Shape
 from snugly.errors import UserError
-from snugly.model.build import build_of
-from snugly.model.catalog_builds import encoded
-from snugly.model.config import spec_of_config
-from snugly.model.quant_facts import facts_of
-from snugly.model.quant_rules import quantized
-from snugly.model.quant_size import assumed_merges, quantized_file_bytes
-from snugly.model.types import Build, ModelSpec
+from snugly.model.catalog import TASKS, entries
+from snugly.model.catalog_builds import builds
+from snugly.model.names import quantization_of, unsafe_because
 
-FOLDER = Path(__file__).resolve().parents[1] / "src/snugly/model"
-# What llama-quantize calls a mixture whose files are named otherwise.
-_MIXTURES = {"MXFP4": "MXFP4_MOE"}
-
-
-def catalogue() -> Catalogue:
-    """catalog.toml by its schema. Raises: pydantic.ValidationError."""
-    text = (FOLDER / "catalog.toml").read_text(encoding="utf-8")
-    return Catalogue.model_validate(tomllib.loads(text))
-
-
-def configs() -> dict[str, Shape]:
-    """catalog_configs.json by its schema, by repository. Raises: pydantic.ValidationError."""
-    text = (FOLDER / "catalog_configs.json").read_text(encoding="utf-8")
-    return {name: Shape.model_validate(value) for name, value in json.loads(text).items()}
-
-
-def types_of(row: Row, book: Catalogue) -> tuple[str, ...]:
-    """The quantizations to be had of one model."""
-    if row.types:
-        return row.types
-    publisher = book.publisher.get(row.repository.partition("/")[0])
-    return publisher.types if publisher else (row.quantization,)
-
-
-def spec_of_row(row: Row, shapes: dict[str, Shape]) -> ModelSpec:
-    """The model as its F16 file would be. Raises: UserError when the config cannot be read."""
-    spec = spec_of_config(shapes[row.original].config, f"{row.name}:{row.tag}")
-    return replace(spec, n_merges=assumed_merges(spec.architecture, spec.vocab_size))
-
-
-def builds_of(spec: ModelSpec, types: Iterable[str]) -> tuple[Build, ...]:
-    """The model in each type, by size; types that its rows do not fit are left out."""
-    found = []
-    for name in types:
-        try:
-            found.append(_build(spec, name))
-        except UserError:
-            continue
-    return tuple(sorted(found, key=lambda build: build.file_bytes))
-
-
-def _build(spec: ModelSpec, type_name: str) -> Build:
-    mixture = _MIXTURES.get(type_name, type_name)
-    tensors = quantized(spec.tensors, facts_of(spec), mixture)
-    n_bytes = quantized_file_bytes(spec, mixture)
-    return build_of(replace(spec, tensors=tensors, file_bytes=n_bytes, file_type=type_name))
-
-
-def active_params(spec: ModelSpec) -> int:
-    """Parameters that one token reads, embeddings counted whole."""
-    routed = sum(t.n_elements for t in spec.tensors if "_exps." in t.name)
-    idle = routed * (spec.experts - spec.experts_used) // spec.experts if spec.experts else 0
-    return spec.n_params - idle
-
-
-def entry_row(row: Row, spec: ModelSpec, builds: tuple[Build, ...]) -> dict[str, Any]:
-    """The values of one `Entry`."""
-    sizes = {build.file_type: build.file_bytes for build in builds}
-    values = row.model_dump(exclude={"seen"}, exclude_none=True)
-    return values | {
-        "types": tuple(sizes),
-        "architecture": spec.architecture,
-        "n_params": spec.n_params,
-        "n_active": active_params(spec),
-        "context_train": spec.context_train,
-        "file_bytes": row.file_bytes or sizes[row.quantization],
-    }
-
-
-def made() -> tuple[str, str]:
-    """The texts of catalog.json and catalog_builds.jsonl."""
-    book, shapes = catalogue(), configs()
-    rows, lines = [], []
-    for row in book.model:
-        spec = spec_of_row(row, shapes)
-        builds = builds_of(spec, types_of(row, book))
-        rows.append(json.dumps(entry_row(row, spec, builds), ensure_ascii=False))
-        lines.append(f"{row.name}:{row.tag}\t{encoded(builds)}\n")
-    return "[\n" + ",\n".join(rows) + "\n]\n", "".join(lines)
+# How far a count may be from the published one, which is rounded to three digits.
+_ROUNDING = 0.006
+_APART = ("embed", "rerank")
+_WRITTEN = ("catalog.json", "catalog_builds.jsonl")
 
 
 def write() -> int:
     """Write both files."""
-    entries, builds = made()
-    (FOLDER / "catalog.json").write_text(entries, encoding="utf-8")
-    (FOLDER / "catalog_builds.jsonl").write_text(builds, encoding="utf-8")
-    print(f"{entries.count(chr(10)) - 2} models, {len(entries)} and {len(builds)} bytes")
+    for name, text in zip(_WRITTEN, made(catalogue(), configs()), strict=True):
+        (FOLDER / name).write_text(text, encoding="utf-8")
+        print(f"{name}: {len(text)} bytes")
     return 0
 
 
+def check(months: int, today: datetime.date) -> int:
+    """Print every broken rule, and what has not been gone through for `months`."""
+    book, shapes = catalogue(), configs()
+    broken = [*_doubles(book), *_unknown(book, shapes), *_stale(book, shapes)]
+    for row in book.model:
+        name = f"{row.name}:{row.tag}"
+        broken += [f"{name}: {fault}" for fault in (*_faults(row), *_unmade(row, book, shapes))]
+    for fault in broken:
+        print(fault)
+    old = [row for row in book.model if _months_since(row.seen, today) > months]
+    for row in old:
+        print(f"{row.name}:{row.tag}: last gone through in {row.seen}")
+    apart = sum(task in _APART for row in book.model for task in row.tasks)
+    print(f"{len(book.model)} models, {apart} of them for embedding or reranking; {len(broken)} "
+          f"faults; {len(old)} not gone through for {months} months")  # fmt: skip
+    return 1 if broken else 0
+
+
+def _doubles(book: Catalogue) -> Iterator[str]:
+    for what, found in (
+        ("name", Counter(f"{row.name}:{row.tag}" for row in book.model)),
+        ("original", Counter(row.original.lower() for row in book.model)),
+        ("file", Counter(f"{row.repository}/{row.file}".lower() for row in book.model)),
+    ):
+        yield from (f"{key}: {n} entries have this {what}" for key, n in found.items() if n > 1)
+    defaults = Counter(row.name for row in book.model if row.default)
+    for name in dict.fromkeys(row.name for row in book.model):
+        if defaults[name] != 1:
+            yield f"{name}: {defaults[name]} defaults, not one"
+
+
+def _unknown(book: Catalogue, shapes: dict[str, Shape]) -> Iterator[str]:
+    used = {row.original for row in book.model}
+    yield from (f"{name}: a config without a model" for name in shapes if name not in used)
+
+
+def _faults(row: Row) -> Iterator[str]:
+    for part in (*row.repository.split("/"), row.file.replace("*", "x")):
+        if unsafe_because(part):
+            yield f"{part} cannot be a name in the store: {unsafe_because(part)}"
+    if len(set(row.tasks)) != len(row.tasks) or not set(row.tasks) <= set(TASKS):
+        yield f"tasks are {row.tasks}"
+    if set(row.tasks) & set(_APART) and len(row.tasks) > 1:
+        yield "an embedding or reranking model does nothing else"
+    if ("complete" in row.tasks) != bool(row.fim):
+        yield "completes text if and only if it has tokens for filling in"
+    if row.projector_bytes and not row.vision:
+        yield "a projector but no vision"
+    for figure in row.figures:
+        if figure.date < row.released[:4] and "base model" not in figure.source:
+            yield f"{figure.benchmark} was published before the model"
+
+
+def _unmade(row: Row, book: Catalogue, shapes: dict[str, Shape]) -> Iterator[str]:
+    if row.original not in shapes:
+        yield f"{row.original} has no config"
+        return
+    try:
+        spec = spec_of_row(row, shapes)
+    except UserError as error:
+        yield f"cannot be planned: {error.problem} {error.because}"
+        return
+    if not spec.is_causal and not set(row.tasks) & set(_APART):
+        yield "an encoder cannot chat"
+    published = shapes[row.original].published_billions
+    if published and abs(spec.n_params / 1e9 / published - 1) > _ROUNDING:
+        yield f"{spec.n_params / 1e9:.3f} billion parameters, published are {published}"
+    if row.quantization not in types_of(row, book):
+        yield f"{row.quantization} is not among its types"
+    if not _engine_knows(spec.architecture):
+        yield f"the engine does not know the architecture {spec.architecture}"
+
+
+def _engine_knows(architecture: str) -> bool:
+    """Whether the engine's library holds the architecture's name; True without the wheel.
+
+    Linkers let a string be the end of a longer one, so what stands before it says nothing.
+    """
+    return not _ENGINE or f"{architecture}\0".encode() in _ENGINE
+
+
+def _library() -> bytes:
+    found = find_spec("xllamacpp")
+    folders = found.submodule_search_locations if found else None
+    paths = [path for folder in folders or () for path in Path(folder).rglob("*.so")]
+    return b"".join(path.read_bytes() for path in paths)
+
+
+_ENGINE = _library()
+
+
+def _stale(book: Catalogue, shapes: dict[str, Shape]) -> Iterator[str]:
+    for name, text in zip(
+        ("catalog.json", "catalog_builds.jsonl"), made(book, shapes), strict=True
+    ):
+        path = FOLDER / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            yield f"{name} is stale: `python scripts/catalog.py write`"
+
+
+def _months_since(month: str, today: datetime.date) -> int:
+    year, number = map(int, month.split("-"))
+    return (today.year - year) * 12 + today.month - number
+
+
+def sizes(names: list[str]) -> int:
+    """Print the bytes of each file of the named models, or of all."""
+    for entry in entries():
+        if not names or entry.full_name in names or entry.name in names:
+            found = ", ".join(f"{b.file_type} {b.file_bytes:,}" for b in builds(entry))
+            print(f"{entry.full_name}: {found}")
+    return 0
+
+
+def hub(names: list[str]) -> int:
+    """Ask the hub for each repository's files; print what is not as written."""
+    from huggingface_hub import HfApi
+
+    book, api, faults = catalogue(), HfApi(), 0
+    for row in book.model:
+        if row.source != "hub" or (names and row.name not in names):
+            continue
+        files = [path.rpartition("/")[2].lower() for path in api.list_repo_files(row.repository)]
+        fitting = [file for file in files if fnmatch.fnmatch(file, row.file.lower())]
+        there = {quantization_of(file.removesuffix(".gguf")) for file in fitting}
+        missing = sorted(set(types_of(row, book)) - there)
+        if missing:
+            faults += 1
+            print(f"{row.name}:{row.tag}: {row.repository} has no {', '.join(missing)}")
+    print(f"{faults} entries are not as written")
+    return 1 if faults else 0
+
+
+def quality() -> int:
+    """Print the figures behind the fitted lines of catalog_quality.py."""
+    from scripts.catalog_quality import report
+
+    print(report())
+    return 0
+
+
+def main() -> int:
+    """Run the verb that was named."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("verb", choices=("write", "check", "sizes", "quality", "hub"))
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--months", type=int, default=12)
+    asked = parser.parse_args()
+    if asked.verb == "write":
+        return write()
+    if asked.verb == "check":
+        return check(asked.months, datetime.date.today())
+    if asked.verb == "quality":
+        return quality()
+    return sizes(asked.names) if asked.verb == "sizes" else hub(asked.names)
+
+
 if __name__ == "__main__":
-    write()
+    sys.exit(main())

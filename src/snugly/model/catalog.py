@@ -100,7 +100,8 @@ def lookup(name: str, tag: str = "") -> tuple[Entry, str] | None:
     """The entry and the quantization ("" for its default) that `name:tag` means.
 
     `qwen2.5-coder`, `qwen2.5-coder:1.5b`, `qwen2.5-coder:1.5b-q8_0`, Ollama's
-    `qwen2.5-coder:1.5b-instruct-q8_0` and `qwen2.5-coder:q8_0` are all understood.
+    `qwen2.5-coder:1.5b-instruct-q8_0` and `qwen2.5-coder:q8_0` are all understood, and
+    `qwen3:30b`, where the tag is `30b-a3b`.
     """
     family = [entry for entry in entries() if entry.name == name.lower()]
     if not family:
@@ -113,7 +114,8 @@ def lookup(name: str, tag: str = "") -> tuple[Entry, str] | None:
             return entry, rest.upper()
     if re.fullmatch(r"|(ud-)?(i?q|tq)\d.*|b?f16|f32|mxfp4", wanted):
         return default, wanted.upper()
-    return None
+    longer = [entry for entry in family if entry.tag.startswith(wanted + "-")]
+    return (min(longer, key=lambda entry: len(entry.tag)), "") if longer else None
 
 
 def of_repository(repository: str, file: str) -> Entry | None:

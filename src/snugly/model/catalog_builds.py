@@ -16,6 +16,8 @@ from snugly.model.catalog import Entry
 from snugly.model.types import Attention, AttentionKind, Build, LayerWeights
 
 _FILE = "catalog_builds.jsonl"
+# One for each layer that differs from the others; no model has as many.
+_LETTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PER_LAYER: Mapping[str, Any] = {"layers": Attention, "weights": LayerWeights}
 
 
@@ -69,10 +71,10 @@ def _row(build: Build) -> dict[str, Any]:
 
 def _indexed(items: tuple[Any, ...]) -> dict[str, Any]:
     unique = list(dict.fromkeys(items))
-    place = {item: number for number, item in enumerate(unique)}
+    letters = dict(zip(unique, _LETTERS, strict=False))
     return {
         "unique": [list(asdict(item).values()) for item in unique],
-        "index": [place[item] for item in items],
+        "index": "".join(letters[item] for item in items),
     }
 
 
@@ -84,10 +86,13 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _layers(noun: Any, value: Mapping[str, Any]) -> tuple[Any, ...]:
-    unique = [noun(*_tuples(row)) for row in value["unique"]]
+    rows = value["unique"]
     if noun is Attention:
-        unique = [noun(AttentionKind(row[0]), *row[1:]) for row in value["unique"]]
-    return tuple([unique[number] for number in value["index"]])
+        unique = [noun(AttentionKind(row[0]), *row[1:]) for row in rows]
+    else:
+        unique = [noun(*_tuples(row)) for row in rows]
+    found = dict(zip(_LETTERS, unique, strict=False))
+    return tuple([found[letter] for letter in value["index"]])
 
 
 def _tuples(value: Any) -> Any:

