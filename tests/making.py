@@ -1,7 +1,9 @@
 """Small real things for tests: GGUF files, machines, specs, plans."""
 
 import json
+import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from snugly.machine.types import (
     unknown,
 )
 from snugly.model.ggml_types import row_bytes
+from snugly.model.safetensors import DTYPE_BITS
 from snugly.model.types import Attention, AttentionKind, ModelSpec, Tensor
 from snugly.plan.memory import estimate
 from snugly.plan.types import EngineFacts, Placement, Plan, Setup
@@ -224,3 +227,15 @@ def hub_configs() -> dict[str, dict[str, Any]]:
 def hub_config(name: str) -> dict[str, Any]:
     """One of them."""
     return hub_configs()[name]
+
+
+def stored_bytes(tensors: Sequence[tuple[str, str, tuple[int, ...]]], data: bool = True) -> bytes:
+    """A safetensors file of (name, dtype, shape) with zeros, or its header alone."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, dtype, shape in tensors:
+        end = offset + math.prod(shape) * DTYPE_BITS[dtype] // 8
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text + (bytes(offset) if data else b"")

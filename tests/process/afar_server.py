@@ -1,7 +1,8 @@
 """A small real HTTP server of large files, with true ranges and every fault that servers have.
 
 It speaks what reading from afar needs: the hub's model API and its redirect to a storage on
-another port, Ollama's registry with the same redirect, and plain files under /files/. Files lie
+another port, Ollama's registry with the same redirect, plain files under /files/, and a package
+index of these. Files lie
 on disk, so that one of 40 GB may be sparse.
 """
 
@@ -94,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", path):
             name = f"{match[1]}:{match[2]}"
             return self._json(afar.manifests[name]) if name in afar.manifests else self._plain(404)
+        if path.startswith("/simple/"):
+            return self._page(path.split("/")[2])
         if path.startswith("/files/") and not afar.circle:
             return self._serve(afar.files.get(path.removeprefix("/files/")))
         where = self.path if afar.circle else afar.storage + self.path + "?signature=secret"
@@ -160,6 +163,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")  # so that a server that ends is gone
         self.close_connection = True
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _page(self, package: str) -> None:
+        """A package index that lists every file under its own name."""
+        names = [name for name in self.afar.files if name.startswith(package.replace("-", "_"))]
+        body = "".join(f'<a href="/files/{name}">{name}</a>' for name in names).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 

@@ -14,9 +14,7 @@ from snugly.engine.launch import engine_facts, measured_machine
 from snugly.errors import DoesNotFit, UserError
 from snugly.machine.types import Machine
 from snugly.model.config import open_points, spec_of_config
-from snugly.model.lookup import find
-from snugly.model.spec import read_spec
-from snugly.model.store import Store
+from snugly.model.remote import look_up
 from snugly.model.types import ModelSpec
 from snugly.plan.choose import or_refuse
 from snugly.plan.sizes import Option, in_type, option, options, with_ram
@@ -49,11 +47,12 @@ def plan(
     Parameters
     ----------
     model
-        An installed model, a GGUF file, or a config.json of the Hugging Face hub: all its
-        quantizations are planned from that alone.
+        An installed model, a GGUF file, or any model that `snugly pull` would fetch: its
+        header alone is read. Also a URL of a GGUF, or a config.json of the Hugging Face hub:
+        all its quantizations are planned from that alone.
     quantization
-        Plan the model in this quantization (Q4_K_M, IQ3_XXS, Q8_0, ...); for a config.json
-        without it the usual ones are compared.
+        Plan the model in this quantization (Q4_K_M, IQ3_XXS, Q8_0, ...); where there is no GGUF
+        file yet, the usual ones are compared without it.
     context
         Tokens that prompt and answer may take together; without it the plan chooses.
     ram
@@ -61,11 +60,11 @@ def plan(
     as_json
         Print everything as JSON.
     """
-    spec, remarks = _spec(model)
+    spec, remarks, is_file = _spec(model)
     machine = _machine(ram)
     facts = engine_facts(machine)
     need = Need(context=context)
-    if quantization is None and model.endswith(".json"):
+    if quantization is None and not is_file:
         found = options(machine, spec, need, facts)
     else:
         chosen = spec if quantization is None else in_type(spec, quantization)
@@ -83,16 +82,18 @@ def plan(
     _demand_one(found)
 
 
-def _spec(model: str) -> tuple[ModelSpec, tuple[str, ...]]:
-    """The model to plan, and what had to be assumed of it."""
+def _spec(model: str) -> tuple[ModelSpec, tuple[str, ...], bool]:
+    """The model to plan, what had to be assumed of it, and whether it is a file as it is."""
     if not model.endswith(".json"):
-        return read_spec(find(Store(settings().store), model).path), ()
+        found = look_up(model, settings())
+        return found.spec, found.remarks, found.is_file
     path = Path(model).expanduser()
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
     config = _config(path)
     spec = spec_of_config(config, name)
     # A config tells nothing of the tokenizer's merges: as many as tokens is the usual case.
-    return replace(spec, n_merges=spec.n_merges or spec.vocab_size), open_points(config, name)
+    merges = spec.n_merges or spec.vocab_size
+    return replace(spec, n_merges=merges), open_points(config, name), False
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`snugly show`: what is inside a model file."""
 
+import os
 import sys
 from collections import Counter
 from typing import Annotated, Any
@@ -7,9 +8,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from snugly.cli.render import console, note, print_json, visible
+from snugly.errors import UnknownModel
 from snugly.model.lookup import find
 from snugly.model.parts import Part, parts_of
 from snugly.model.refs import RefKind, parse
+from snugly.model.remote import look_up
+from snugly.model.remote_places import is_url
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
 from snugly.model.types import AttentionKind, ModelSpec, Provenance
@@ -31,19 +35,13 @@ def show(
     Parameters
     ----------
     ref
-        An installed model, or a GGUF file.
+        An installed model, a GGUF file or its URL, or any model that `snugly pull` would fetch.
     template
         Print the chat template alone.
     as_json
         Print everything as JSON.
     """
-    parsed = parse(ref)
-    provenance: Provenance | None = None
-    path = parsed.path
-    if parsed.kind is not RefKind.PATH:
-        installed = find(Store(settings().store), ref)
-        path, provenance = installed.path, installed.provenance
-    spec = read_spec(path)
+    spec, provenance = _found(ref)
     if as_json:
         print_json(document(spec, provenance))
     elif template:
@@ -51,6 +49,23 @@ def show(
         print(visible(template_text) if sys.stdout.isatty() else template_text)
     else:
         _print(spec, provenance)
+
+
+def _found(ref: str) -> tuple[ModelSpec, Provenance | None]:
+    """What is here, else what can be read from afar."""
+    if not is_url(ref):
+        parsed = parse(ref)
+        if parsed.kind is RefKind.PATH and not os.path.isdir(os.path.expanduser(parsed.path)):
+            return read_spec(parsed.path), None
+        try:
+            installed = find(Store(settings().store), ref)
+            return read_spec(installed.path), installed.provenance
+        except UnknownModel:
+            pass
+    found = look_up(ref, settings())
+    for remark in found.remarks:
+        note(remark)
+    return found.spec, None
 
 
 def document(spec: ModelSpec, provenance: Provenance | None) -> dict[str, Any]:

@@ -161,6 +161,8 @@ def _by_family(ref: Ref, wanted: str, item: Installed) -> bool:
 
 
 def _by_prefix(ref: Ref, wanted: str, item: Installed) -> bool:
+    if ref.kind is RefKind.OLLAMA:
+        return False  # its name is whole
     publisher, model, file = item.ref.casefold().split("/")
     names = (item.ref.casefold(), f"{model}/{file}", file)
     if ref.tag:

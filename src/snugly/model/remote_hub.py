@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from snugly.errors import BadModelFile, DownloadError
+from snugly.errors import BadModelFile, DownloadError, UnknownModel
 from snugly.model.checkpoint import spec_of_checkpoint
 from snugly.model.quant_size import USUAL_TYPES, quantized_file_bytes
 from snugly.model.remote_reader import Reader
-from snugly.model.remote_types import Distant, Place, Variant
+from snugly.model.remote_types import Distant, DistantCheckpoint, Place, Variant
 from snugly.model.safetensors import INDEX, Checkpoint, checkpoint_of, choose_files, shards_of
 from snugly.model.sources import Wish
 from snugly.model.sources.choice import choose, matches, models_in, type_of
@@ -28,8 +28,25 @@ def distant(wish: Wish, reader: Reader) -> Distant:
         parts = choose(tuple(found.files), wish)
         spec = reader.spec([_place(path, found, reader) for path in parts])
         return Distant(_ref(parts[0], wish), spec, remarks, True, reader.transferred)
-    spec, assumed = _checkpoint(found, reader)
+    config, stored = _checkpoint(found, reader)
+    spec, assumed = spec_of_checkpoint(config, found.repository, stored)
     return Distant(wish.text, spec, (*remarks, *assumed), False, reader.transferred)
+
+
+def checkpoint(wish: Wish, reader: Reader) -> DistantCheckpoint:
+    """config.json and safetensors of a repository, whether it has GGUF files or not.
+
+    Raises: UserError, UnknownModel, DownloadError, BadModelFile.
+    """
+    found, remarks = _listed(wish, reader)
+    if CONFIG not in found.files:
+        raise UnknownModel(
+            f"{found.repository} has no config.json.",
+            f"It has {len(found.files)} files, and none of that name.",
+            "Name the repository of the original weights.",
+        )
+    config, stored = _checkpoint(found, reader)
+    return DistantCheckpoint(found.repository, config, stored, remarks, reader.transferred)
 
 
 def variants(wish: Wish, named: bool, reader: Reader) -> tuple[Variant, ...]:
@@ -40,7 +57,8 @@ def variants(wish: Wish, named: bool, reader: Reader) -> tuple[Variant, ...]:
     found, _ = _listed(wish, reader)
     models = models_in(tuple(found.files))
     if not models and CONFIG in found.files:
-        spec, _ = _checkpoint(found, reader)
+        config, stored = _checkpoint(found, reader)
+        spec, _ = spec_of_checkpoint(config, found.repository, stored)
         return made(wish.text, spec)
     if named or not models:
         models = [choose(tuple(found.files), wish)]
@@ -100,7 +118,7 @@ def _place(path: str, found: Listing, reader: Reader) -> Place:
     return Place(f"{found.repository}/{path}", url, size or None, pinned, headers, page)
 
 
-def _checkpoint(found: Listing, reader: Reader) -> tuple[ModelSpec, tuple[str, ...]]:
+def _checkpoint(found: Listing, reader: Reader) -> tuple[dict[str, Any], Checkpoint | None]:
     place = _place(CONFIG, found, reader)
     config = reader.document(place)
     if not isinstance(config, dict):
@@ -109,7 +127,7 @@ def _checkpoint(found: Listing, reader: Reader) -> tuple[ModelSpec, tuple[str, .
             "It is not a JSON object.",
             f"Look at {place.page}.",
         )
-    return spec_of_checkpoint(config, found.repository, _stored(found, reader))
+    return config, _stored(found, reader)
 
 
 def _stored(found: Listing, reader: Reader) -> Checkpoint | None:

@@ -12,7 +12,7 @@ from snugly.model.names import part_names
 from snugly.model.refs import HUB_HOSTS, OLLAMA_HOSTS
 from snugly.model.remote_bytes import RemoteFile
 from snugly.model.remote_reader import Reader
-from snugly.model.remote_types import Distant, Place
+from snugly.model.remote_types import Distant, DistantCheckpoint, Place
 from snugly.model.safetensors import checkpoint_in
 from snugly.model.sources import Offer, Offered, Wish
 from snugly.model.sources.ollama import Ollama, blob_url
@@ -124,9 +124,19 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def folder(path: Path, ref: str) -> Distant:
-    """A checkpoint in a folder on this machine.
+    """A checkpoint in a folder on this machine, as a GGUF could be made of it.
 
     Raises: UserError, BadModelFile.
+    """
+    found = checkpoint(path)
+    spec, remarks = spec_of_checkpoint(found.config, found.name, found.stored)
+    return Distant(ref, spec, remarks, False, 0)
+
+
+def checkpoint(path: Path) -> DistantCheckpoint:
+    """A checkpoint in a folder on this machine.
+
+    Raises: BadModelFile.
     """
     place = path / "config.json"
     try:
@@ -135,8 +145,7 @@ def folder(path: Path, ref: str) -> Distant:
         raise BadModelFile(f"{place} cannot be read.", f"{error}.", "") from error
     if not isinstance(config, dict):
         raise BadModelFile(f"{place} is not a model's configuration.", "It is no JSON object.", "")
-    spec, remarks = spec_of_checkpoint(config, path.resolve().name, checkpoint_in(path))
-    return Distant(ref, spec, remarks, False, 0)
+    return DistantCheckpoint(path.resolve().name, config, checkpoint_in(path), (), 0)
 
 
 def _kept_offer(answer: Any) -> Offer | None:

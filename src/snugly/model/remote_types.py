@@ -1,7 +1,9 @@
 """What can be known of a model that is not here; `model.remote` has the functions."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from snugly.model.safetensors import Checkpoint
 from snugly.model.types import ModelSpec
 
 
@@ -45,3 +47,14 @@ class Variant:
     file_bytes: int
     places: tuple[Place, ...] = ()
     spec: ModelSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DistantCheckpoint:
+    """A model as transformers keeps it: its config.json, and what its safetensors hold."""
+
+    name: str
+    config: dict[str, Any]
+    stored: Checkpoint | None  # None when it has no safetensors
+    remarks: tuple[str, ...]
+    read_bytes: int

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,29 +106,41 @@ def _obtain(
     wheel: Wheel, at: Path, settings: Settings, progress: Progress, patience: Patience
 ) -> Path:
     """The wheel, verified: from a folder that pip knows, from an index, or through pip."""
-    config = pip_config.read(
-        os.environ,
-        pip_config.files(os.environ, Path.home(), platform.system()),
-        settings.pypi_index,
-    )
+    config = pip_configuration(settings)
     troubles: list[str] = []
-    with _client(config, patience) as client:
-        for page in index.pages(config.indexes, config.find_links, wheel.package):
-            try:
-                found = index.locate(page, wheel.filename, client)
-            except index.Unreachable as trouble:
-                troubles.append(str(trouble))
-                continue
-            local = index.local_path(found) if found else None
-            if local is not None and sha256_of(local) == wheel.sha256:
-                return local
-            if found and local is None:
+    with client_for(config, patience) as client:
+        for found in addresses(wheel, config, client, troubles):
+            local = index.local_path(found)
+            if local is None:
                 want = Want(wheel.filename, found, wheel.n_bytes, wheel.sha256)
                 return download.fetch(want, at, progress, client, patience)
+            if sha256_of(local) == wheel.sha256:
+                return local
     return _through_pip(wheel, at, settings, progress, troubles)
 
 
-def _client(config: pip_config.Indexes, patience: Patience) -> "httpx2.Client":
+def pip_configuration(settings: Settings) -> pip_config.Indexes:
+    """The indexes in force on this machine."""
+    files = pip_config.files(os.environ, Path.home(), platform.system())
+    return pip_config.read(os.environ, files, settings.pypi_index)
+
+
+def addresses(
+    wheel: Wheel, config: pip_config.Indexes, client: "httpx2.Client", troubles: list[str]
+) -> Iterator[str]:
+    """Where the wheel is listed, URL or path, best first; what went wrong is added to troubles."""
+    for page in index.pages(config.indexes, config.find_links, wheel.package):
+        try:
+            found = index.locate(page, wheel.filename, client)
+        except index.Unreachable as trouble:
+            troubles.append(str(trouble))
+            continue
+        if found:
+            yield found
+
+
+def client_for(config: pip_config.Indexes, patience: Patience) -> "httpx2.Client":
+    """An HTTP client with pip's certificate, proxy and trust."""
     import httpx2
 
     verify: Any = True
