@@ -152,7 +152,8 @@ class ChatRequest(Generation):
     """A conversation to go on with.
 
     `prediction` is text that the answer will probably repeat. `wants_stop_word` asks for
-    `Delta.stop_word`.
+    `Delta.stop_word`. `trim` allows to leave out the oldest turns where the prompt is too
+    long; without it such a request is refused.
     """
 
     messages: tuple[Message, ...]
@@ -162,6 +163,7 @@ class ChatRequest(Generation):
     reasoning: Reasoning = field(default=Reasoning(), kw_only=True)
     prediction: str = field(default="", kw_only=True)
     wants_stop_word: bool = field(default=False, kw_only=True)
+    trim: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

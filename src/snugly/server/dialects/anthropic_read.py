@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from snugly.chat.turns import settled
 from snugly.chat.types import (
     ChatRequest,
     Image,
@@ -58,7 +59,7 @@ def read(body: Mapping[str, Any]) -> ChatRequest:
     stop = sampling.stops(fields, "stop_sequences")
     common: dict[str, Any] = sampling.sampling(fields) | sampling.options(fields) | {"stop": stop}
     return ChatRequest(
-        tuple(messages),
+        settled(messages),
         model=fields.text("model"),
         max_tokens=fields.integer("max_tokens", low=1),
         schema=None if output is None else _schema(output),

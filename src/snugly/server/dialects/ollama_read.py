@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from snugly.chat.requests import CompletionRequest, EmbedRequest, InfillRequest, LoadRequest
+from snugly.chat.turns import settled
 from snugly.chat.types import (
     ChatRequest,
     Image,
@@ -45,11 +46,12 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest | LoadRequest:
         return LoadRequest(model, common.get("keep_alive"), common.get("context"))
     tools = tuple(tool(t) for t in fields.objects("tools", sampling.MAX_TOOLS))
     return ChatRequest(
-        tuple(_turns(turns)),
+        settled(_turns(turns)),
         model=model,
         tools=tools,
         tool_choice=ToolChoice(),
         reasoning=reasoning,
+        trim=fields.flag("truncate"),
         **common,
         ignored=(*fields.unread(), *ignored),
     )

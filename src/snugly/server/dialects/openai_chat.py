@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snugly.chat.answer import Answer, Gathering, total_usage
+from snugly.chat.turns import settled
 from snugly.chat.types import ChatRequest, Delta, TokenLogprob, Usage
 from snugly.errors import SnuglyError
 from snugly.server.dialects import sampling
@@ -32,7 +33,7 @@ def read(body: Mapping[str, Any]) -> ChatRequest:
     fields = Fields(body)
     if "functions" in fields:
         raise BadRequest("`functions` is out of use; send `tools`.", "functions")
-    messages = tuple(message(m) for m in fields.objects("messages"))
+    messages = settled(message(m) for m in fields.objects("messages"))
     if not messages:
         raise fields.wrong("messages", "a list of at least one message")
     tools = tuple(tool(t) for t in fields.objects("tools", sampling.MAX_TOOLS))
@@ -43,7 +44,7 @@ def read(body: Mapping[str, Any]) -> ChatRequest:
     return ChatRequest(
         messages,
         model=fields.text("model"),
-        max_tokens=fields.integer("max_completion_tokens", "max_tokens", "n_predict", low=1),
+        max_tokens=sampling.most_tokens(fields, "max_completion_tokens", "max_tokens", "n_predict"),
         logit_bias=sampling.logit_bias(fields),
         logprobs=sampling.chat_logprobs(fields),
         schema=None if shape is None else sampling.response_format(shape),
@@ -57,6 +58,7 @@ def read(body: Mapping[str, Any]) -> ChatRequest:
         parallel_tools=fields.maybe("parallel_tool_calls"),
         reasoning=reasoning(fields),
         prediction=prediction(fields),
+        trim=fields.word("truncation", ("auto", "disabled")) == "auto",
         **found,
         ignored=fields.unread(),
     )
@@ -130,6 +132,7 @@ class ChatWriter:
     """A streamed chat completion."""
 
     media_type = SSE
+    last_delta: Mapping[str, Any] = {}  # what the chunk that ends a choice says
 
     def __init__(self, reply: Reply, n: int = 1, include_usage: bool = False) -> None:
         self._head = {
@@ -175,7 +178,7 @@ class ChatWriter:
         chunks = [
             self._chunk(
                 index,
-                {},
+                dict(self.last_delta),
                 finish_reason=found.finish_reason or "stop",
                 # Where no chunk of its own was asked for, the counts ride on the last one:
                 # a chunk without choices would break clients that do not expect it.

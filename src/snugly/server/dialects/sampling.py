@@ -43,6 +43,12 @@ def repeat_last_n(fields: Fields) -> int | None:
     return MAX_INT if value == -1 else value
 
 
+def most_tokens(fields: Fields, *names: str, low: int = 1) -> int | None:
+    """The most tokens of an answer; -1 is how LM Studio's and llama.cpp's clients say none."""
+    unlimited = any(name in fields and fields.raw(name) == -1 for name in names)
+    return None if unlimited else fields.integer(*names, low=low)
+
+
 def stops(fields: Fields, name: str) -> tuple[str, ...]:
     """Stop sequences: one or several, the empty ones left out."""
     found = fields.texts(name, MAX_STOPS)
