@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import json
 import mmap
 import os
 import statistics
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from snugly.machine.types import Fact, Machine, Rates, assumed, measured, unknown
+from snugly.machine import kernels
+from snugly.machine.types import Fact, Kernel, Machine, Rates, assumed, measured, unknown
 from snugly.units import MiB
 
 BUDGET_SECONDS = 10.0
@@ -33,14 +35,16 @@ def measure(machine: Machine, folder: Path, progress: Progress = lambda what, do
     threads = thread_counts(usable)
     bandwidth = []
     for place, count in enumerate(threads):
-        progress(f"memory bandwidth, {count} threads", 0.45 * place / len(threads))
-        bandwidth.append((count, _bandwidth(machine, count, 3.5 / len(threads))))
-    progress("f32 matrix product", 0.45)
-    f32 = _f32(1.2)
-    progress("8-bit product", 0.6)
-    int8 = _int8(machine, usable, 1.0)
-    progress("disk", 0.75)
-    disk = _disk(folder, machine, min(2.5, BUDGET_SECONDS - (time.perf_counter() - begun) - 0.5))
+        progress(f"memory bandwidth, {count} threads", 0.35 * place / len(threads))
+        bandwidth.append((count, _bandwidth(machine, count, 2.0 / len(threads))))
+    progress("f32 matrix product", 0.35)
+    f32 = _f32(0.8)
+    progress("8-bit product", 0.45)
+    int8 = _int8(machine, usable, 0.6)
+    progress("the engine's kernels", 0.55)
+    timed, steps = _kernels(machine, usable, 3.0)
+    progress("disk", 0.85)
+    disk = _disk(folder, machine, min(2.0, BUDGET_SECONDS - (time.perf_counter() - begun) - 0.5))
     progress("done", 1.0)
     return Rates(
         bandwidth_bytes_per_s=tuple(bandwidth),
@@ -50,6 +54,8 @@ def measure(machine: Machine, folder: Path, progress: Progress = lambda what, do
         taken_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         load_then=machine.cpu.load.or_else(0.0),
         seconds=round(time.perf_counter() - begun, 2),
+        kernels=timed,
+        step_seconds=steps,
     )
 
 
@@ -137,10 +143,39 @@ def _timed(action: Callable[[], object], seconds: float) -> list[float]:
     return repeats
 
 
+def _kernels(
+    machine: Machine, usable: int, seconds: float
+) -> tuple[tuple[Kernel, ...], tuple[tuple[int, float], ...]]:
+    """The engine's matrix products and the cost of a step; nothing where it has none here."""
+    if not _has_kernels(machine):
+        return (), ()
+    counts = sorted({1, max(1, usable // 2), usable})
+    l3 = machine.cpu.l3_bytes.or_else(32 * MiB)
+    words = [sys.executable, "-m", "snugly.machine.kernels", str(l3), str(seconds)]
+    environment = {"GOMP_SPINCOUNT": kernels.SPIN_ROUNDS, **os.environ}
+    try:
+        told = subprocess.run(
+            [*words, *map(str, counts)],
+            capture_output=True, text=True, timeout=seconds + 2, env=environment,
+        )  # fmt: skip
+        data = json.loads(told.stdout) if told.returncode == 0 else {"kernels": [], "steps": []}
+        return (
+            tuple(Kernel(*fields) for fields in data["kernels"]),
+            tuple((int(count), float(cost)) for count, cost in data["steps"]),
+        )
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return (), ()
+
+
+def _has_kernels(machine: Machine) -> bool:
+    """Whether the wheel's code runs on this processor."""
+    x86 = machine.cpu.architecture.value == "x86_64"
+    return not x86 or "avx2" in machine.cpu.instructions.or_else(())
+
+
 def _int8(machine: Machine, threads: int, seconds: float) -> Fact[float]:
     """Operations per second of 8-bit products: ggml's kernel, else numpy's plain loop."""
-    x86 = machine.cpu.architecture.value == "x86_64"
-    if not x86 or "avx2" in machine.cpu.instructions.or_else(()):
+    if _has_kernels(machine):
         command = [sys.executable, "-m", "snugly.machine.int8", str(threads), str(seconds)]
         with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
             told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2)

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from snugly.machine.types import Fact, Machine, Origin, Rates
+from snugly.machine.types import Fact, Kernel, Machine, Origin, Rates
 
-VERSION = 1
+VERSION = 2
 LOAD_TOLERANCE = 0.5  # busy cores: half a core more or less changes what a model can have
 
 
@@ -94,6 +94,17 @@ def _rates(data: Any) -> Rates:
         taken_at=str(data["taken_at"]),
         load_then=float(data["load_then"]),
         seconds=float(data["seconds"]),
+        kernels=tuple(
+            Kernel(
+                int(kernel["threads"]),
+                str(kernel["ggml_type"]),
+                bool(kernel["repacked"]),
+                float(kernel["read_bytes_per_s"]),
+                float(kernel["ops_per_s"]),
+            )
+            for kernel in data["kernels"]
+        ),  # fmt: skip
+        step_seconds=tuple((int(count), float(cost)) for count, cost in data["step_seconds"]),
     )
 
 

@@ -1,25 +1,60 @@
-"""What finished runs teach about the next ones: predicted beside actual. Pure."""
+"""What finished runs teach about the next ones: predicted beside actual. Pure.
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+A run gives ln(predicted rate / actual rate), once for decoding and once for the prompt. The
+same model and quantization on the same processors tells most; other models in that
+quantization less; any run on those processors a little. Each class starts from the wider
+one and is moved by its own runs: the mean of normal distributions with known variances.
+"""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from snugly.history.types import Measurement
+from snugly.model.types import Build
+
+# Standard deviations of ln(predicted/actual), read off `bench/speed_accuracy.py`:
+_TABLE = 0.40  # of the table on an unknown device
+_MODEL = 0.12  # of two models on the same device, once its mean is known
+_RUN = 0.06  # of two runs of one model
+_80 = 1.2816  # standard deviations that hold 80% of a normal distribution
+SHORT_PROMPT = 16  # tokens; a shorter one measures start-up
+SHORT_ANSWER = 8
+_KEPT = 20  # of the latest runs of a class: a driver or an engine may change
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Actual over predicted of one class of runs: median ratio, and its spread (ln, 80%)."""
+    """Mean of ln(actual time / predicted time) of a class, its standard deviation, the runs."""
 
-    ratio: float
-    spread: float
+    mean: float
+    deviation: float
     runs: int
+
+    def onto(self, spread: tuple[float, float]) -> tuple[float, tuple[float, float]]:
+        """(factor on times, 80% interval of ln around it), never wider than without."""
+        reach = min(_80 * self.deviation, max(-spread[0], spread[1]))
+        return math.exp(self.mean), (-reach, reach)
 
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
-    """Corrections by (phase, class); classes from narrow to wide, see `corrections`."""
+    """What was learnt, by (place, model, quantization); "" stands for any."""
 
-    by_class: tuple[tuple[tuple[str, ...], Correction], ...] = ()
+    by_class: dict[tuple[str, str, str], tuple[Correction, Correction]] = field(
+        default_factory=dict
+    )
+
+    def of(self, build: Build, place: str) -> tuple[Correction, Correction] | None:
+        """Of decoding and of prompts: the narrowest class that is known."""
+        for key in (
+            (place, build.name, build.file_type), (place, "", build.file_type), (place, "", ""),
+        ):  # fmt: skip
+            if found := self.by_class.get(key):
+                return found
+        return None
 
 
 NOTHING_LEARNT = Corrections()
@@ -42,10 +77,75 @@ class HistoryRow:
 
 
 def corrections(measurements: Iterable[Measurement], fingerprint: str) -> Corrections:
-    """What the runs on the machine of `fingerprint` teach; newest first or in any order."""
-    raise NotImplementedError
+    """What the runs on the machine of `fingerprint` teach. Newest first.
+
+    Runs without a prediction, on another machine, or too short to tell are passed over.
+    """
+    runs: dict[str, list[Measurement]] = defaultdict(list)
+    for run in measurements:
+        if fingerprint and run.machine == fingerprint:
+            runs[run.place].append(run)
+    found: dict[tuple[str, str, str], list[Correction]] = defaultdict(list)
+    for phase in (_decode_error, _prompt_error):
+        for place, here in runs.items():
+            for key, learnt in _of_place(place, here, phase).items():
+                found[key].append(learnt)
+    return Corrections({key: (pair[0], pair[1]) for key, pair in found.items()})
+
+
+def _decode_error(run: Measurement) -> float | None:
+    if run.completion_tokens < SHORT_ANSWER or run.decode_tps <= 0:
+        return None
+    return math.log(run.predicted_decode_tps / run.decode_tps) if run.predicted_decode_tps else None
+
+
+def _prompt_error(run: Measurement) -> float | None:
+    if run.prompt_tokens < SHORT_PROMPT or run.prefill_tps <= 0:
+        return None
+    expected = run.predicted_prefill_tps
+    return math.log(expected / run.prefill_tps) if expected else None
+
+
+def _of_place(
+    place: str, runs: Sequence[Measurement], error: Callable[[Measurement], float | None]
+) -> dict[tuple[str, str, str], Correction]:
+    """Corrections of one phase on one place, from wide to narrow."""
+    errors: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for run in runs:
+        value, seen = error(run), errors[run.model_name, run.quant]
+        if value is not None and len(seen) < _KEPT:
+            seen.append(value)
+    models = {key: statistics.median(values) for key, values in errors.items() if values}
+    start = Correction(0.0, _TABLE, 0)
+    anywhere = _moved(start, list(models.values()), _MODEL)
+    found = {(place, "", ""): anywhere}
+    for quant in {quant for _, quant in errors}:
+        same = [value for (_, other), value in models.items() if other == quant]
+        found[place, "", quant] = kind = _moved(anywhere, same, _MODEL) if same else anywhere
+        for name, other in errors:
+            if other == quant:
+                found[place, name, quant] = _moved(kind, errors[name, quant], _RUN)
+    return found
+
+
+def _moved(wider: Correction, seen: Sequence[float], deviation: float) -> Correction:
+    """The class after what was seen of it; `deviation` is that of one more from its mean."""
+    if not seen:
+        return wider
+    count = min(len(seen), _KEPT)
+    precision = 1 / wider.deviation**2 + count / deviation**2
+    mean = wider.mean / wider.deviation**2 + count * statistics.median(seen) / deviation**2
+    left = math.sqrt(1 / precision + deviation**2)
+    return Correction(mean / precision, left, wider.runs + count)
 
 
 def history_rows(measurements: Iterable[Measurement]) -> tuple[HistoryRow, ...]:
     """Runs as lines of a table, in the order given."""
-    raise NotImplementedError
+    return tuple(
+        HistoryRow(
+            run.taken_at, run.model_ref, run.quant, run.context, run.predicted_bytes,
+            run.peak_bytes, run.predicted_decode_tps, run.decode_tps or None,
+            run.predicted_prefill_tps, run.prefill_tps or None,
+        )
+        for run in measurements
+    )  # fmt: skip

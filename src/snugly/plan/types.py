@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from snugly.machine.types import Fact, Pool
+from snugly.machine.types import NOT_TOLD, Fact, Kernel, Pool
 from snugly.model.build import weight_bytes
 from snugly.model.types import Build
 
@@ -138,7 +138,8 @@ class Processor:
     """What computes, and the pool it reads: the CPU over RAM, a GPU over its memory.
 
     Rates are what the hardware can do at most (data sheet) or what was measured here;
-    each fact says which.
+    each fact says which. `vector_flops` is f32 without matrix units. `kernels` and
+    `step_seconds` (of one barrier) are there where the engine's kernels were timed.
     """
 
     pool: str
@@ -147,6 +148,9 @@ class Processor:
     bandwidth_bytes_per_s: Fact[float]
     f16_flops: Fact[float]
     int8_ops: Fact[float]
+    vector_flops: Fact[float] = NOT_TOLD
+    kernels: tuple[Kernel, ...] = ()
+    step_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,285 @@
+"""Fit the coefficients of the speed prediction on bench/data/speeds.csv, and judge them.
+
+    python scripts/fit_speed.py            fit, leave each device out in turn, print residuals
+    python scripts/fit_speed.py --write    and write src/snugly/plan/speed_table.json
+
+A prediction is a sum of terms (`snugly.plan.speed_terms`), each times a coefficient that is
+not negative. Each backend has its own, drawn to what all GPU backends share, which is drawn
+to PRIOR: so a backend of which little is known behaves like the others. What is made small
+is the sum of |ln(predicted / measured)|, by weighted least squares in rounds; a device counts
+with the root of its number of rows.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "src" / "snugly" / "plan" / "speed_table.json"
+sys.path.insert(0, str(ROOT / "bench"))
+
+from speed_rows import Row, base, rows  # noqa: E402
+
+from snugly.plan.speed_lanes import UBATCH, rates_of  # noqa: E402
+from snugly.plan.speed_terms import (  # noqa: E402
+    DECODE,
+    PREFILL,
+    attention_ops,
+    cache_row,
+    decode_terms,
+    experts_share,
+    is_mixture,
+    prefill_terms,
+    read_term,
+    touched,
+)
+
+Array = NDArray[np.float64]
+Theta = dict[str, Array]
+
+# What coefficients are drawn to: times over the data sheet's rate, then microseconds. Rough
+# values out of the rows themselves and of llama.cpp's kernels: about 10 vector operations to
+# unpack a weight of 4 bits, matrix units used to a third, some 15 us per layer of launches.
+PRIOR = {
+    "decode": (1.15, 1.6, 6, 6, 10, 14, 20, 1.5, 3, 12, 30, 100),
+    "prefill": (2.2, 2.8, 3.2, 4, 4, 1.2, 5, 10, 40, 200),
+}
+TO_SHARED, TO_PRIOR = 1.5, 1.5  # how strongly a coefficient is drawn
+ROUNDS, SWEEPS = 25, 60
+LEAST = 0.02  # of its prior
+CLOSE = 0.03  # errors below this count as equal
+FEW = 30  # rows of one backend, below which its spread is that of all
+
+
+def decode_features(row: Row) -> Array:
+    """Terms of one token of the answer."""
+    build, rates = row.build, rates_of(row.processor)
+    share = experts_share(build)
+    found: dict[int, Array] = {}
+    total = np.array(decode_terms(build.output, rates))
+    for layer in build.weights:
+        if id(layer) not in found:
+            terms = np.array(decode_terms(layer.dense, rates))
+            if layer.experts:
+                terms = terms + np.array(decode_terms(layer.experts, rates, share))
+            found[id(layer)] = terms
+        total = total + found[id(layer)]
+    depth = row.answer_depth
+    cache = sum(2 * cache_row(layer) * min(depth, layer.window or depth) for layer in build.layers)
+    total[DECODE.index("cache" if row.flash_attention else "plain")] = cache / rates.bandwidth
+    total[DECODE.index("layer")] = len(build.weights) * 1e-6
+    total[DECODE.index("mixture")] = sum(map(is_mixture, build.weights)) * 1e-6
+    total[DECODE.index("hop")] = (row.count - 1) * 1e-6
+    return total
+
+
+def prefill_features(row: Row) -> Array:
+    """Terms of the whole prompt, over its tokens."""
+    build, rates, tokens = row.build, rates_of(row.processor), row.prompt
+    share, batches = experts_share(build), -(-tokens // UBATCH)
+    part = touched(share, min(tokens, UBATCH))
+    found: dict[int, tuple[Array, float]] = {}
+    total, read = np.zeros(len(PREFILL)), read_term(build.output, rates)
+    for layer in build.weights:
+        if id(layer) not in found:
+            terms = np.array(prefill_terms(layer.dense, rates))
+            once = read_term(layer.dense, rates) + part * read_term(layer.experts, rates)
+            if layer.experts:
+                terms = terms + np.array(prefill_terms(layer.experts, rates, share))
+            found[id(layer)] = terms, once
+        total = total + tokens * found[id(layer)][0]
+        read += found[id(layer)][1]
+    total[PREFILL.index("read")] = batches * read
+    mean = row.prompt_depth + tokens / 2
+    look = sum(attention_ops(build, it) * min(mean, it.window or mean) for it in build.layers)
+    place = PREFILL.index("attention" if row.flash_attention else "plain")
+    total[place] = tokens * look / rates.matrix
+    total[PREFILL.index("layer")] = batches * len(build.weights) * 1e-6
+    total *= (batches + row.count - 1) / (batches * row.count)  # GPUs work side by side
+    total[PREFILL.index("hop")] = batches * (row.count - 1) * 1e-6
+    return total / tokens
+
+
+def solve(x: Array, kinds: Sequence[str], y: Array, weights: Array, prior: Array) -> Theta:
+    """Coefficients by backend and "shared"; processors share nothing with GPUs."""
+    cpu = np.array([kind == "cpu" for kind in kinds])
+    found: Theta = {}
+    for part in (~cpu, cpu):
+        if part.any():
+            names = [kind for kind, is_in in zip(kinds, part, strict=True) if is_in]
+            found |= _solve(x[part], names, y[part], weights[part], prior)
+    if cpu.all():
+        found["shared"] = prior
+    return found
+
+
+def _solve(x: Array, kinds: list[str], y: Array, weights: Array, prior: Array) -> Theta:
+    names = sorted(set(kinds))
+    terms, blocks = len(prior), len(names) + 1
+    a = np.zeros((len(y), terms * blocks))
+    for i, kind in enumerate(kinds):
+        start = (names.index(kind) + 1) * terms
+        a[i, start : start + terms] = x[i] * prior / y[i]
+    pull, pulled, strength = _pulls(terms, blocks)
+    z = np.ones(terms * blocks)
+    counts = weights.copy()
+    for number in range(ROUNDS):
+        if number:
+            ratio = a @ z
+            counts = weights / (np.maximum(ratio, 0.02) * np.maximum(np.abs(ratio - 1), CLOSE))
+        m = (a * counts[:, None]).T @ a + (pull * strength[:, None]).T @ pull
+        b = a.T @ counts + pull.T @ (strength * pulled)
+        for _ in range(SWEEPS):
+            for j in range(len(z)):
+                z[j] = max(LEAST, z[j] + (b[j] - m[j] @ z) / m[j, j])
+    theta = z.reshape(blocks, terms) * prior
+    shared = "cpu" if names == ["cpu"] else "shared"
+    return {shared: theta[0]} | {name: theta[i + 1] for i, name in enumerate(names)}
+
+
+def _pulls(terms: int, blocks: int) -> tuple[Array, Array, Array]:
+    """Equations that draw what is shared to 1 (the prior), and each backend to what is shared."""
+    rows_, wanted, strength = [], [], []
+    for j in range(terms):
+        one = np.zeros(terms * blocks)
+        one[j] = 1
+        rows_.append(one)
+        wanted.append(1.0)
+        strength.append(TO_PRIOR)
+        for block in range(1, blocks):
+            other = np.zeros(terms * blocks)
+            other[block * terms + j], other[j] = 1, -1
+            rows_.append(other)
+            wanted.append(0.0)
+            strength.append(TO_SHARED)
+    return np.array(rows_), np.array(wanted), np.array(strength)
+
+
+def weights_of(found: Sequence[Row]) -> Array:
+    """A device with many rows counts more, but not as much more."""
+    counts = Counter((base(row.device), row.kind) for row in found)
+    return np.array([counts[base(row.device), row.kind] ** -0.5 for row in found])
+
+
+def errors(x: Array, y: Array, found: Sequence[Row], theta: Theta) -> Array:
+    """ln(measured time / predicted time) of each row."""
+    return np.array(
+        [
+            np.log(y[i] / (x[i] @ theta.get(row.kind, theta["shared"])))
+            for i, row in enumerate(found)
+        ]
+    )
+
+
+def left_out(x: Array, y: Array, found: Sequence[Row], prior: Array) -> Array:
+    """The errors, each device predicted from all the others. One's multiples go with it."""
+    devices = np.array([base(row.device) for row in found])
+    weights, result = weights_of(found), np.zeros(len(y))
+    for device in sorted(set(devices)):
+        others = devices != device
+        kinds = [row.kind for row, is_in in zip(found, others, strict=True) if is_in]
+        theta = solve(x[others], kinds, y[others], weights[others], prior)
+        own = np.nonzero(~others)[0]
+        result[own] = errors(x[own], y[own], [found[i] for i in own], theta)
+    return result
+
+
+def told(name: str, error: Array) -> str:
+    """One line: how far off in tokens per second."""
+    off = np.abs(np.exp(error) - 1)
+    factor = np.exp(np.abs(error))
+    return (
+        f"{name:46}{len(error):6} rows   median |error| {np.median(off):6.1%}"
+        f"   90% within factor {np.quantile(factor, 0.9):5.2f}"
+        f"   measured/predicted {1 / np.exp(np.median(error)):5.2f}"
+    )
+
+
+PHASES: dict[str, tuple[tuple[str, ...], Callable[[Row], Array], Callable[[Row], float]]] = {
+    "decode": (DECODE, decode_features, lambda row: row.decode_tps),
+    "prefill": (PREFILL, prefill_features, lambda row: row.prefill_tps),
+}
+
+
+def measured(phase: str, found: Sequence[Row]) -> tuple[list[Row], Array, Array]:
+    """The rows that measured a phase, their features, and seconds per token."""
+    _, features, rate = PHASES[phase]
+    own = [row for row in found if rate(row) > 0]
+    return own, np.array([features(row) for row in own]), np.array([1 / rate(row) for row in own])
+
+
+def spread(error: Array) -> list[float]:
+    """Between which values of ln(measured time / predicted time) 80% lie; never less than 10%."""
+    low, high = np.quantile(error, (0.1, 0.9))
+    return [round(min(float(low), -0.1), 3), round(max(float(high), 0.1), 3)]
+
+
+def report(phase: str, found: Sequence[Row]) -> tuple[Theta, dict[str, list[float]]]:
+    """Fit and judge one phase, print it; coefficients and spreads by backend."""
+    names, *_ = PHASES[phase]
+    own, x, y = measured(phase, found)
+    prior = np.array(PRIOR[phase], dtype=float)
+    theta = solve(x, [row.kind for row in own], y, weights_of(own), prior)
+    print(f"\n{phase}\n{'':9}" + "".join(f"{name:>10}" for name in names))
+    for kind, values in theta.items():
+        print(f"{kind:9}" + "".join(f"{value:10.2f}" for value in values))
+    error = left_out(x, y, own, prior)
+    print(told("in sample", errors(x, y, own, theta)))
+    print(told("each device left out", error))
+    places = [(base(row.device), row.kind) for row in own]
+    for device, kind in sorted(set(places)):
+        mask = np.array([place == (device, kind) for place in places])
+        print(told(f"  {device[:36]} {kind}", error[mask]))
+    kinds = np.array([row.kind for row in own])
+    spreads = {"shared": spread(error[kinds != "cpu"])}
+    for kind in set(theta) - {"shared"}:
+        enough = (kinds == kind).sum() >= FEW
+        spreads[kind] = spread(error[kinds == kind]) if enough else spreads["shared"]
+    return theta, spreads
+
+
+def main() -> None:
+    """Print; write the table when asked."""
+    found, reasons = rows()
+    print(f"{len(found)} rows are used; not used:")
+    for reason, count in reasons.most_common():
+        print(f"{count:6}  {reason}")
+    decode, decode_spread = report("decode", found)
+    prefill, prefill_spread = report("prefill", found)
+    if "--write" not in sys.argv[1:]:
+        return
+    old: dict[str, Any] = json.loads(TABLE.read_text("utf-8")) if TABLE.exists() else {}
+    table = {
+        "source": "python scripts/fit_speed.py --write, on bench/data/speeds.csv (sources there)",
+        "kinds": {
+            kind: {
+                "decode": [round(float(v), 4) for v in decode[kind]],
+                "prefill": [round(float(v), 4) for v in prefill[kind]],
+                "decode_spread": decode_spread[kind],
+                "prefill_spread": prefill_spread[kind],
+            }
+            for kind in sorted(decode)
+        },
+        "kernels": old.get("kernels", {}),
+    }
+    TABLE.write_text(_lines(table), encoding="utf-8")
+
+
+def _lines(table: dict[str, Any]) -> str:
+    """JSON with one line per list of numbers."""
+    import re
+
+    text = json.dumps(table, indent=1)
+    return (
+        re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

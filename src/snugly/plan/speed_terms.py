@@ -1,0 +1,118 @@
+"""What a pass through a model costs, term by term: the features of the speed prediction. Pure.
+
+Each term is a time at full data-sheet rate (bytes over bandwidth, operations over rate) or a
+count in microseconds. A prediction is their sum, each times one coefficient of the fitted
+table; `scripts/fit_speed.py` fits the coefficients on these same terms.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from snugly.model.ggml_types import TENSOR_TYPES
+from snugly.model.types import Attention, AttentionKind, Build, Bytes, LayerWeights
+
+# Terms of one token of an answer, and of a prompt.
+DECODE = (
+    "dense", "experts", "float", "q8", "k", "low", "grid",
+    "cache", "plain", "layer", "mixture", "hop",
+)  # fmt: skip
+PREFILL = (
+    "float", "quant", "low", "grid", "experts", "read", "attention", "plain", "layer", "hop",
+)  # fmt: skip
+
+FAMILIES = ("float", "q8", "k", "low", "grid")
+_BYTES_PER_WEIGHT = {name: size / count for name, count, size in TENSOR_TYPES.values()}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_EIGHTS = ("Q8_0", "Q8_1", "Q8_K", "I8")
+_LOW = ("Q2_K", "Q3_K", "TQ", "Q1", "Q2_0")  # two or three bits, unpacked in several steps
+_GRID = ("IQ1", "IQ2", "IQ3")  # looked up in tables
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one processor can do at most, per second: bytes, vector and matrix operations."""
+
+    bandwidth: float
+    vector: float  # 32-bit floating point, without matrix units
+    matrix: float  # 16-bit floating point, with matrix units where there are any
+
+
+@cache
+def family(type_name: str) -> str:
+    """Which of "float", "q8", "k", "low" and "grid" a tensor type costs like."""
+    if type_name in _FLOATS:
+        return "float"
+    if type_name in _EIGHTS:
+        return "q8"
+    if type_name.startswith(_GRID):
+        return "grid"
+    return "low" if type_name.startswith(_LOW) else "k"
+
+
+def weights_in(part: Bytes) -> dict[str, float]:
+    """Number of weights of a part, by family; "bytes" is their bytes."""
+    found = {"float": 0.0, "q8": 0.0, "k": 0.0, "low": 0.0, "grid": 0.0, "bytes": 0.0}
+    for type_name, n_bytes in part:
+        found[family(type_name)] += n_bytes / _BYTES_PER_WEIGHT[type_name]
+        found["bytes"] += n_bytes
+    return found
+
+
+def decode_terms(part: Bytes, rates: Rates, share: float | None = None) -> tuple[float, ...]:
+    """Terms of one token through `part`. `share`: of experts, the part that a token uses."""
+    found = weights_in(part)
+    used = 1.0 if share is None else share
+    read = used * found["bytes"] / rates.bandwidth
+    vector = [used * found[name] / rates.vector for name in FAMILIES]
+    dense, experts = (read, 0.0) if share is None else (0.0, read)
+    return (dense, experts, *vector, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def prefill_terms(part: Bytes, rates: Rates, share: float | None = None) -> tuple[float, ...]:
+    """Terms of one token of a prompt through `part`, but for reading it (see `read_term`)."""
+    found = weights_in(part)
+    if share is not None:
+        count = share * sum(found[name] for name in FAMILIES)
+        return (0.0, 0.0, 0.0, 0.0, 2 * count / rates.matrix, 0.0, 0.0, 0.0, 0.0, 0.0)
+    quant = found["q8"] + found["k"]
+    times = [2 * n / rates.matrix for n in (found["float"], quant, found["low"], found["grid"])]
+    return (*times, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def read_term(part: Bytes, rates: Rates) -> float:
+    """Seconds in which the bytes of `part` cross the memory bus once."""
+    return sum(n_bytes for _, n_bytes in part) / rates.bandwidth
+
+
+def touched(share: float, tokens: int) -> float:
+    """Of all experts, how many some token of a batch uses, were each drawn by chance."""
+    return 1.0 - (1.0 - share) ** max(1, tokens)
+
+
+def cache_row(layer: Attention) -> float:
+    """Elements that attention reads per position it looks back on."""
+    if layer.kind in (AttentionKind.RECURRENT, AttentionKind.NONE):
+        return 0.0
+    if layer.kind is AttentionKind.LATENT:
+        row = float(layer.key_length)
+    else:
+        row = float(layer.kv_heads * (layer.key_length + layer.value_length))
+    return row / layer.compression if layer.compression else row
+
+
+def attention_ops(build: Build, layer: Attention) -> float:
+    """Operations of attention per token and position looked back on: 2 for QK, 2 for AV."""
+    if layer.kind in (AttentionKind.RECURRENT, AttentionKind.NONE):
+        return 0.0
+    width = layer.key_length + (layer.value_length or layer.key_length)
+    return 2.0 * build.n_heads * width / (layer.compression or 1)
+
+
+def experts_share(build: Build) -> float:
+    """Of a mixture's routed experts, the part that a token uses."""
+    return build.experts_used / build.experts if build.experts else 1.0
+
+
+def is_mixture(layer: LayerWeights) -> bool:
+    """Whether a layer has routed experts."""
+    return bool(layer.experts)
