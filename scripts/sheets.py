@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).parents[1] / "src/snugly/machine/sheets_gpus.csv"
-COLUMNS = ("maker", "name", "kind", "architecture", "gib", "type", "gbs", "f16", "int8", "units")
+COLUMNS = ("maker", "name", "kind", "architecture", "gib", "type", "gbs", "f16", "int8", "units",
+           "since")  # fmt: skip
 
 # Operations per clock and multiprocessor, dense: (f16 with f16 sums, int8). Sources: NVIDIA's
 # architecture papers for Volta, Turing, GA100, GA102, AD102, GH100 and RTX Blackwell, table
@@ -71,8 +72,8 @@ CORRECTED: dict[str, dict[str, float]] = {
 }
 ADDED = (
     # nvidia.com, GH200 data sheet
-    ("NVIDIA", "GH200 96 GB", "card", "Hopper", 96, "HBM3", 4000, 989, 1979, 132),
-    ("NVIDIA", "GH200 144 GB", "card", "Hopper", 144, "HBM3e", 4900, 989, 1979, 132),
+    ("NVIDIA", "GH200 96 GB", "card", "Hopper", 96, "HBM3", 4000, 989, 1979, 132, "2023-05-28"),
+    ("NVIDIA", "GH200 144 GB", "card", "Hopper", 144, "HBM3e", 4900, 989, 1979, 132, "2024-06-02"),
 )
 # Published peaks, dense, that the worked-out rates are held against: TFLOPS f16, TOPS int8.
 PUBLISHED = {
@@ -137,7 +138,7 @@ def row(gpu: Any) -> dict[str, Any]:
         "architecture": gpu.architecture, "gib": gpu.memory_size_gb or 0,
         "type": (gpu.memory_type or "").replace("System Shared", ""),
         "gbs": gpu.memory_bandwidth_gb_s or 0, "f16": f16, "int8": int8, "units": units or 0,
-        **fixed,
+        "since": str(gpu.release_date or ""), **fixed,
     }  # fmt: skip
     return line
 

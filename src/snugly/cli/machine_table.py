@@ -79,6 +79,17 @@ def _cpu(cpu: Cpu) -> Iterator[Row]:
         yield from _known("CPU", name, fact, format_bytes)
     if (cpu.numa_nodes.value or 0) > 1:
         yield _row("CPU", "NUMA nodes", cpu.numa_nodes)
+    yield from _known("CPU", "memory bandwidth", cpu.bandwidth_bytes_per_s, _bandwidth)
+    yield from _known("CPU", "f32", cpu.f32_flops, _operations)
+    yield from _known("CPU", "8-bit", cpu.int8_ops, _operations)
+
+
+def _bandwidth(rate: float) -> str:
+    return f"{rate / 1e9:.4g} GB/s"
+
+
+def _operations(rate: float) -> str:
+    return f"{rate / 1e12:.3g} TOPS" if rate >= 1e12 else f"{rate / 1e9:.3g} GOPS"
 
 
 def _memory(memory: Memory) -> Iterator[Row]:
@@ -105,6 +116,9 @@ def _gpu(gpu: Gpu) -> Iterator[Row]:
     yield from _known(section, "compute capability", gpu.compute_capability, str)
     yield from _known(section, "architecture", gpu.architecture, str)
     yield from _known(section, "cores", gpu.cores, str)
+    yield _row(section, "memory bandwidth", gpu.bandwidth_bytes_per_s, _bandwidth)
+    yield from _known(section, "f16", gpu.f16_flops, _operations)
+    yield from _known(section, "8-bit", gpu.int8_ops, _operations)
     yield from _known(section, "driver", gpu.driver, str)
     yield from _known(section, "runtime", gpu.runtime, str)
 

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from snugly.machine import apple
 from snugly.machine.facts import better, blank, merge
 from snugly.machine.readers import read_section
+from snugly.machine.sheets import with_sheets
 from snugly.machine.types import (
     Capture,
     Cpu,
@@ -117,7 +118,8 @@ def machine_from(captures: Iterable[Capture]) -> Machine:
             missing += [unknown(f"{where}: {remark}") for remark in reading.remarks]
     gpus = [_apple_memory(gpu, memory) for gpu in gpus]
     disk = blank(Disk, why, path="")
-    return Machine(cpu, memory, tuple(gpus), tuple(npus), disk, platform, tuple(missing))
+    told = Machine(cpu, memory, tuple(gpus), tuple(npus), disk, platform, tuple(missing))
+    return with_sheets(told)
 
 
 def join_gpus(known: list[Gpu], more: Iterable[Gpu]) -> list[Gpu]:

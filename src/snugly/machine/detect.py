@@ -21,6 +21,7 @@ from snugly.machine.gpus import (
 from snugly.machine.host import TOOL_SECONDS, Host, NoAnswer, Task
 from snugly.machine.load import Clock, busy_cores
 from snugly.machine.memory import read_meminfo, within
+from snugly.machine.sheets import with_sheets
 from snugly.machine.types import (
     Cpu,
     Fact,
@@ -52,7 +53,7 @@ def detect(store: Path, host: Host | None = None, begun: Clock | None = None) ->
     deadline = time.monotonic() + 2 * TOOL_SECONDS
     found = [_answer(task, deadline) for task in questions.values()]
     gpus = tuple(gpu for part, _ in found for gpu in part)
-    return Machine(
+    machine = Machine(
         cpu=replace(processor, load=busy_cores(host, begun)),
         memory=memory,
         gpus=tuple(
@@ -66,6 +67,7 @@ def detect(store: Path, host: Host | None = None, begun: Clock | None = None) ->
         platform=place,
         missing=tuple(reason for _, reasons in found for reason in reasons),
     )
+    return with_sheets(machine)
 
 
 def _gpu_questions(

@@ -1,9 +1,9 @@
 """Data sheets of Apple's chips: cores, clocks, memory bandwidth and the GPU inside."""
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 # A core does four (fast) or two (saving) 128-bit multiply-adds per clock: 32 and 16 operations.
 # Source: dougallj.github.io/applecpu (M1); unchanged since.
@@ -11,8 +11,7 @@ FAST_F32, SAVING_F32 = 32, 16
 _CHIP = re.compile(r"\bm([1-9])(?:[ -]?(pro|max|ultra))?\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Chip:
+class Chip(NamedTuple):
     """One version of a chip as sold. Clocks are Hz."""
 
     name: str  # "M3 Max"

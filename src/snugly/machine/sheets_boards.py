@@ -1,12 +1,11 @@
 """Data sheets of boards and small computers whose memory is soldered."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(NamedTuple):
     """One board. `gpu` is a name for `sheets_gpus`, empty where the GPU is of no use to a model."""
 
     name: str

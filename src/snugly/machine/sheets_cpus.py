@@ -6,9 +6,9 @@ its highest clock, every lane of its widest unit busy.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 # What a processor of each kind can do, names as in `cpu.INSTRUCTIONS`.
 _AVX2 = ("avx", "avx2", "fma", "f16c", "bmi2")
@@ -26,9 +26,10 @@ INSTRUCTION_SETS: dict[str, tuple[str, ...]] = {
     "arm_i8mm": (*_NEON, "i8mm", "bf16"),
 }
 
+_BRANDS = {"ryzen", "ai", "threadripper", "epyc", "core", "ultra", "xeon", "snapdragon"}
 
-@dataclass(frozen=True, slots=True)
-class Family:
+
+class Family(NamedTuple):
     """Processors that share memory channels and the width of their cores."""
 
     label: str
@@ -41,8 +42,7 @@ class Family:
     kind: str  # "desktop", "laptop", "mini", "server", "phone"
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(NamedTuple):
     """One processor as sold. Clocks are Hz; `graphics` names the GPU inside."""
 
     name: str
@@ -108,13 +108,36 @@ def typed_model(text: str) -> Model | None:
     """The model that a person means who leaves out words: "5800x", "i7 12700k", "ai max 395"."""
     if found := model_of(text):
         return found
-    words = plain(text).replace("i3 ", "i3-").replace("i5 ", "i5-").replace("i7 ", "i7-")
-    words = words.replace("i9 ", "i9-").replace("max ", "max+ ")
-    if found := model_of(words):
+    words = _spelled(text)
+    if found := model_of(words) or model_of(re.sub(r"(\d\d?k?)f\b", r"\1", words)):
         return found
     have = set(words.split())
     named = [m for m in models() if _number(m.name) in have and _may_mean(m, have)]
     return named[0] if len(named) == 1 else None
+
+
+def _spelled(text: str) -> str:
+    """What a person types, as the makers write it: "i7 12700k" is "core i7-12700k"."""
+    words = re.sub(r"\b(?:core )?(i[3579])[ -](?=\d)", r"core \1-", plain(text))
+    return re.sub(r"\bmax (?=3\d\d)", "max+ ", words)
+
+
+def like(text: str) -> Model | None:
+    """The least of the known models of its family and tier, under the name that was typed.
+
+    For a processor whose family is known and which is in no table itself: cores and clock of
+    another one, which the caller has to say. None when nothing is near.
+    """
+    words = _spelled(text)
+    family = family_of(words)
+    tiers = re.findall(r"\b(?:i?[3579]|gold|silver|platinum)\b", words)
+    if family is None or not tiers:
+        return None
+    kin = [model for model in models() if tiers[0] in re.split(r"[ -]", model.name.lower())]
+    kin = [model for model in kin if family_of(model.name) == family]
+    least = min(kin, key=lambda model: (model.fast * model.clock, model.cores), default=None)
+    name = re.sub(r"\bI(?=\d-)", "i", words.title())
+    return least._replace(name=name, graphics="") if least else None
 
 
 def _number(name: str) -> str:
@@ -124,9 +147,9 @@ def _number(name: str) -> str:
 
 
 def _may_mean(model: Model, words: set[str]) -> bool:
-    """Three digits alone are too little, and a tier that is told must agree."""
+    """Digits alone are too little ("7900 xtx"), and a tier that is told must agree."""
     own = set(model.name.lower().split())
-    if re.fullmatch(r"\d{3}", _number(model.name)) and not words & {"ryzen", "ai"}:
+    if _number(model.name).isdigit() and not words & _BRANDS:
         return False
     tiers = {word for word in words if re.fullmatch(r"[3579]|i[3579]", word)}
     return not tiers or bool(tiers & own) or not any(len(word) == 1 for word in own)

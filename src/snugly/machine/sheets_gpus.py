@@ -7,9 +7,9 @@ and laptop choose among versions of one name.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 # Where versions that share a name differ, the slowest counts if the fastest is at most this
 # much faster: GDDR5 and GDDR6 of the GTX 1650 are 1.5, the two H100 1.65 apart.
@@ -36,24 +36,23 @@ _OPTIONAL = frozenset({"quadro", "blackwell"})
 _FAMILIES = ("rtx", "gtx", "rx", "arc", "pro", "gt", "quadro")
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(NamedTuple):
     """One row: a GPU as sold. Zero where the data sheet does not tell."""
 
     maker: str
     name: str
     kind: str  # "card", "laptop", "shared"
     architecture: str
-    bytes: int
+    memory_bytes: int
     memory_type: str
     bandwidth_bytes_per_s: float
     f16_flops: float
     int8_ops: float
     units: int  # NVIDIA: multiprocessors; AMD: compute units
+    since: str  # the day it was first sold, "2022-10-12"; empty when not known
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A name taken apart: what must agree, and what chooses among versions."""
 
     base: frozenset[str]
@@ -99,10 +98,10 @@ def _lines() -> tuple[tuple[str, str], ...]:
 
 
 def _sheet(line: str) -> Sheet:
-    maker, name, kind, architecture, gib, memory, gbs, f16, int8, units = line.split(",")
+    maker, name, kind, architecture, gib, memory, gbs, f16, int8, units, since = line.split(",")
     return Sheet(
         maker.lower(), name, kind, architecture, round(float(gib) * 2**30), memory.lower(),
-        float(gbs) * 1e9, float(f16) * 1e12, float(int8) * 1e12, int(units),
+        float(gbs) * 1e9, float(f16) * 1e12, float(int8) * 1e12, int(units), since,
     )  # fmt: skip
 
 
@@ -182,11 +181,20 @@ def _nearest(rows: list[Sheet], size: float) -> list[Sheet]:
 
     Rows that share the RAM have no size and stay.
     """
-    near = [row for row in rows if not row.bytes or abs(size / row.bytes - 1) <= MEMORY_SLACK]
+    near = [
+        row
+        for row in rows
+        if not row.memory_bytes or abs(size / row.memory_bytes - 1) <= MEMORY_SLACK
+    ]
     if not near:
-        return [row for row in rows if abs(size / row.bytes / 2 - 1) <= MEMORY_SLACK]
-    best = min(abs(row.bytes - size) for row in near)
-    return [row for row in near if not row.bytes or abs(row.bytes - size) <= best + 1]
+        return [row for row in rows if abs(size / row.memory_bytes / 2 - 1) <= MEMORY_SLACK]
+    best = min(abs(row.memory_bytes - size) for row in near)
+    return [row for row in near if not row.memory_bytes or abs(row.memory_bytes - size) <= best + 1]
+
+
+def plainest(found: Iterable[Sheet]) -> Sheet:
+    """The version that gives them all their name: no Max-Q, the shortest name."""
+    return min(found, key=lambda sheet: ("Max-Q" in sheet.name, len(sheet.name)))
 
 
 def common(values: Iterable[float], plain: float = 0.0) -> tuple[float | None, bool]:
