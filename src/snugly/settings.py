@@ -74,6 +74,58 @@ class Settings(BaseSettings):
         " the protocol of `snugly.engine.worker`; empty: the built-in one.",
     )
 
+    serve_host: str = Field(
+        default="127.0.0.1", description="Address that `snugly serve` listens on."
+    )
+    serve_port: int = Field(
+        default=8484, ge=1, le=65535, description="Port that `snugly serve` listens on."
+    )
+    serve_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Further names by which clients may reach the server, as they stand in the"
+        " Host header: a name, or name:port.",
+    )
+    serve_origins: tuple[str, ...] = Field(
+        default=(),
+        description='Web pages that may use the server: exact origins, "https://chat.example".',
+    )
+    serve_keyless: bool = Field(
+        default=True,
+        description="Whether programs on this machine may ask models without the token.",
+    )
+    serve_slots: int = Field(
+        default=4, ge=1, le=64, description="How many answers one model is to write at once."
+    )
+    serve_queue: int = Field(
+        default=128, ge=1, description="How many requests may wait; further ones get a 503."
+    )
+    serve_body_bytes: int = Field(
+        default=32 * 1024 * 1024, gt=0, description="The largest request that is read."
+    )
+    serve_stall_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a client may leave its answer unread before it is cut off.",
+    )
+    keep_alive_seconds: float = Field(
+        default=300.0,
+        description="How long an idle model stays loaded; negative: for ever.",
+    )
+    load_wait_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How long a request waits for models in use to make way for its own.",
+    )
+    memory_limit_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="RAM that all models of the server together may take; empty: what is free.",
+    )
+    keep_prompts: bool = Field(
+        default=False,
+        description="Whether the history of requests keeps their words, not only counts.",
+    )
+
     @field_validator("store", "history", "cache", mode="after")
     @classmethod
     def _home(cls, path: Path) -> Path:

@@ -161,11 +161,15 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
         )
     facts = engine_facts(machine)
     plan = or_refuse(choose(machine, spec, Need(context=context), facts))
+    return Prepared(installed, spec, plan, advised(installed), installed.ref)
+
+
+def advised(installed: Installed) -> Sampling:
+    """How the catalogue says that a model's answers are best drawn."""
     publisher, _, rest = installed.ref.partition("/")
     model, _, file = rest.partition("/")
     entry = catalog.of_repository(f"{publisher}/{model}", file)
-    known = Sampling(entry.temperature, entry.repeat_penalty) if entry else Sampling()
-    return Prepared(installed, spec, plan, known, installed.ref)
+    return Sampling(entry.temperature, entry.repeat_penalty) if entry else Sampling()
 
 
 def _called(installed: Installed, store: Store) -> str:

@@ -64,4 +64,42 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE measurement ADD COLUMN predicted_prefill_tps REAL",
         "CREATE INDEX measurement_by_machine ON measurement (machine, id)",
     ),
+    # What the server did: one row per request, and answers that clients may refer to.
+    (
+        """
+        CREATE TABLE request (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            started_at TEXT NOT NULL,
+            ended_at TEXT,
+            model TEXT NOT NULL,
+            client TEXT NOT NULL,
+            dialect TEXT NOT NULL,
+            path TEXT NOT NULL,
+            outcome TEXT NOT NULL,
+            status INTEGER,
+            error TEXT NOT NULL DEFAULT '',
+            prompt_tokens INTEGER,
+            completion_tokens INTEGER,
+            cached_tokens INTEGER,
+            wait_ms REAL,
+            load_ms REAL,
+            ttft_ms REAL,
+            total_ms REAL,
+            peak_bytes INTEGER,
+            prompt TEXT,
+            answer TEXT
+        )
+        """,
+        "CREATE INDEX request_by_time ON request (started_at)",
+        "CREATE INDEX request_by_outcome ON request (outcome)",
+        """
+        CREATE TABLE response (
+            id TEXT PRIMARY KEY,
+            created_at REAL NOT NULL,
+            expires_at REAL NOT NULL,
+            body TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX response_by_expiry ON response (expires_at)",
+    ),
 )
