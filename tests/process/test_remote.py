@@ -29,6 +29,7 @@ from tests.process.test_run import snugly
 from snugly.errors import BadModelFile, DownloadError, SnuglyError, UnknownModel, UserError
 from snugly.model.config import spec_of_config
 from snugly.model.ggml_types import TENSOR_TYPES
+from snugly.model.gguf import read_header
 from snugly.model.lookup import find
 from snugly.model.pull import pull
 from snugly.model.quant_size import USUAL_TYPES, in_type
@@ -505,22 +506,24 @@ def test_a_header_without_end_is_given_up(
 
 
 def test_damaged_headers_end_in_words_and_few_bytes(
-    afar: Afar, llama70: Path, tmp_path: Path
+    afar: Afar, split: list[Path], tmp_path: Path
 ) -> None:
     rng = random.Random(20261120)
     path = tmp_path / "hurt.gguf"
-    with llama70.open("rb") as file:
-        start = file.read(9 * MiB)
-    size = llama70.stat().st_size
+    with split[0].open("rb") as file:
+        start = file.read(MiB)
+    header = read_header(split[0]).data_offset
+    size = split[0].stat().st_size
     afar.files["x.gguf"] = path
     ends: Counter[str] = Counter()
-    for number in range(40):
+    for number in range(60):
         body = bytearray(start)
-        where = rng.choice((24, 400, 600, 2000, len(body) - MiB))
-        at = rng.randrange(where)
+        # Counts, shape of the model, tokenizer, list of tensors: each equally often.
+        begin, end = ((0, 24), (24, 500), (500, header - 3000), (header - 3000, header))[number % 4]
+        at = rng.randrange(begin, end)
         body[at : at + 8] = rng.choice((b"\xff" * 8, bytes(8), rng.randbytes(8)))
         cut = number % 3 == 0
-        path.write_bytes(body[: rng.randrange(len(body))] if cut else body)
+        path.write_bytes(body[:at] if cut else body)
         if not cut:
             os.truncate(path, size)
         os.utime(path, ns=(number, number))
@@ -530,8 +533,8 @@ def test_damaged_headers_end_in_words_and_few_bytes(
             ends["read"] += 1
         except SnuglyError as error:
             ends[type(error).__name__] += 1
-        assert afar.sent - before < 70 * MiB
-    assert ends["BadModelFile"] >= 13, ends
+        assert afar.sent - before < 2 * MiB
+    assert ends["BadModelFile"] >= 40, ends
     assert set(ends) <= {"read", "BadModelFile"}, ends
 
 
@@ -543,15 +546,11 @@ def test_plan_and_show_take_what_is_not_here(afar: Afar, llama70: Path, tmp_path
     afar.repositories["someone/S"] = checkpoint(tmp_path, shards=2)
     done = snugly("plan", "someone/Llama-GGUF", "--ram", "64GiB")
     assert (done.returncode, "Q4_K_M: 70.6 B" in done.stdout) == (0, True), done
-    done = snugly("plan", "someone/Llama-GGUF", "--ram", "8GiB")
-    assert (done.returncode, "does not fit" in done.stderr) == (4, True), done
     done = snugly("plan", "someone/S", "--ram", "8GiB")
     assert done.stdout.count("fits") == len(USUAL_TYPES)
     assert "1,000 more" in done.stderr
-    assert "1 fits" not in snugly("plan", "someone/S", "-t", "Q8_0", "--ram", "8GiB").stdout
     shown = json.loads(snugly("show", "someone/Llama-GGUF", "--json").stdout)
     assert shown["file_bytes"] == llama70.stat().st_size
-    assert snugly("show", "someone/nothing").returncode == 3
     assert afar.sent < 12 * MiB  # the second command found the header kept
 
 

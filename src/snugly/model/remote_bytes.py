@@ -10,6 +10,7 @@ import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from snugly.errors import BadModelFile, DownloadError
 from snugly.model.remote_types import Place
@@ -172,9 +173,8 @@ class RemoteFile:
             "Accept-Encoding": "identity",
             "Range": f"bytes={piece.end}-{end - 1}",
         }
-        if self._url != self.place.url:  # the storage that the first host named: no token
-            headers.pop("authorization", None)
-            headers.pop("Authorization", None)
+        if urlsplit(self._url)[:2] != urlsplit(self.place.url)[:2]:  # another host: no token
+            headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
         try:
             with self._client.stream("GET", self._url, headers=headers) as response:
                 trouble = self._refused(response)

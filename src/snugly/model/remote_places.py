@@ -112,7 +112,7 @@ def _asked(url: str, reader: Reader) -> tuple[Place, str]:
         place = Place(label, url, int(kept[0]), str(kept[1]))
         return place, f"{error.problem} This is what was read from there before."
     finally:
-        reader.transferred += probe.transferred
+        reader.count(probe)
     if place.pinned:
         reader.shelf.keep_answer(key, [place.n_bytes, place.pinned])
     return place, ""

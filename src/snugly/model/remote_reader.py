@@ -1,10 +1,11 @@
 """One look at models that are not here: the connection, what was kept, and what it took."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from snugly.errors import BadModelFile
 from snugly.model.gguf import parse_header
@@ -24,6 +25,7 @@ from snugly.model.transfer import Patience
 from snugly.model.types import GgufHeader, ModelSpec
 from snugly.settings import Settings
 
+T = TypeVar("T")
 AT_ONCE = 8  # requests side by side, for models in many parts
 
 
@@ -38,6 +40,7 @@ class Reader:
         self.patience = patience
         self.shelf = Shelf(settings.cache)
         self.transferred = 0
+        self._lock = Lock()
         self.client = client_for(patience)
 
     def __enter__(self) -> "Reader":
@@ -56,17 +59,26 @@ class Reader:
 
         Raises: BadModelFile, DownloadError.
         """
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            firsts = [FIRST_PIECE_BYTES] + [SMALL_PIECE_BYTES] * (len(places) - 1)
-            return spec_of_parts(list(pool.map(self._gguf, places, firsts)))
+        first = self._gguf(places[0], FIRST_PIECE_BYTES)
+        return spec_of_parts([first, *self._side_by_side(self._gguf, places[1:])])
 
     def stored(self, places: Sequence[Place]) -> list[StoredHeader]:
         """The headers of safetensors files.
 
         Raises: BadModelFile, DownloadError.
         """
+        return self._side_by_side(self._safetensors, places)
+
+    def _side_by_side(self, ask: Callable[[Place], T], places: Sequence[Place]) -> list[T]:
+        if len(places) < 2:  # on this thread, so that Ctrl-C ends it at once
+            return [ask(place) for place in places]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            return list(pool.map(self._safetensors, places))
+            return list(pool.map(ask, places))  # the first error cancels what has not begun
+
+    def count(self, file: RemoteFile) -> None:
+        """Add what a file took to `transferred`."""
+        with self._lock:
+            self.transferred += file.transferred
 
     def document(self, place: Place) -> Any:
         """A JSON file, whole.
@@ -82,11 +94,11 @@ class Reader:
                 f"{place.label} is not JSON.", f"{error}.", f"Look at {place.page or place.url}."
             ) from error
         finally:
-            self.transferred += file.transferred
+            self.count(file)
         self._keep(file, file.size)
         return value
 
-    def _gguf(self, place: Place, first_piece: int) -> GgufHeader:
+    def _gguf(self, place: Place, first_piece: int = SMALL_PIECE_BYTES) -> GgufHeader:
         file = self._open(place, first_piece)
         kept = bool(file.pieces)
         try:
@@ -97,7 +109,7 @@ class Reader:
             self._forget(place)  # what was kept may be damaged
             return self._gguf(place, first_piece)
         finally:
-            self.transferred += file.transferred
+            self.count(file)
         self._keep(file, header.data_offset)
         return header
 
@@ -112,7 +124,7 @@ class Reader:
             self._forget(place)
             return self._safetensors(place)
         finally:
-            self.transferred += file.transferred
+            self.count(file)
         self._keep(file, header.data_offset)
         return header
 

