@@ -320,7 +320,9 @@ def test_a_repository_without_gguf_is_known_from_config_and_safetensors(
     assert found.spec.n_params == 134_515_008
     assert found.remarks[-1].startswith("The safetensors hold 134,516,008 parameters, 1,000 more")
     assert found.read_bytes < MiB
-    assert ask("HuggingFaceTB/S").read_bytes == 0
+    assert found.asked_type == ""
+    again = ask("HuggingFaceTB/S:Q5_K_M")
+    assert (again.read_bytes, again.asked_type, again.is_file) == (0, "Q5_K_M", False)
     made = variants("HuggingFaceTB/S", settings(), FAST)
     assert [variant.type_name for variant in made] == list(USUAL_TYPES)
     assert made[0].file_bytes < made[-1].file_bytes
@@ -546,6 +548,8 @@ def test_plan_and_show_take_what_is_not_here(afar: Afar, llama70: Path, tmp_path
     afar.repositories["someone/S"] = checkpoint(tmp_path, shards=2)
     done = snugly("plan", "someone/Llama-GGUF", "--ram", "64GiB")
     assert (done.returncode, "Q4_K_M: 70.6 B" in done.stdout) == (0, True), done
+    one = json.loads(snugly("plan", "someone/S:Q8_0", "--ram", "8GiB", "--json").stdout)
+    assert [option["type_name"] for option in one["options"]] == ["Q8_0"]
     done = snugly("plan", "someone/S", "--ram", "8GiB")
     assert done.stdout.count("fits") == len(USUAL_TYPES)
     assert "1,000 more" in done.stderr

@@ -15,6 +15,7 @@ from snugly.errors import DoesNotFit, UserError
 from snugly.machine.types import Machine
 from snugly.model.config import open_points, spec_of_config
 from snugly.model.remote import look_up
+from snugly.model.remote_types import Distant
 from snugly.model.types import ModelSpec
 from snugly.plan.choose import or_refuse
 from snugly.plan.sizes import Option, in_type, option, options, with_ram
@@ -60,11 +61,13 @@ def plan(
     as_json
         Print everything as JSON.
     """
-    spec, remarks, is_file = _spec(model)
+    known = _known(model)
+    spec, remarks = known.spec, known.remarks
+    quantization = quantization or known.asked_type or None
     machine = _machine(ram)
     facts = engine_facts(machine)
     need = Need(context=context)
-    if quantization is None and not is_file:
+    if quantization is None and not known.is_file:
         found = options(machine, spec, need, facts)
     else:
         chosen = spec if quantization is None else in_type(spec, quantization)
@@ -82,18 +85,17 @@ def plan(
     _demand_one(found)
 
 
-def _spec(model: str) -> tuple[ModelSpec, tuple[str, ...], bool]:
-    """The model to plan, what had to be assumed of it, and whether it is a file as it is."""
+def _known(model: str) -> Distant:
+    """The model to plan, here or from afar, and what had to be assumed of it."""
     if not model.endswith(".json"):
-        found = look_up(model, settings())
-        return found.spec, found.remarks, found.is_file
+        return look_up(model, settings())
     path = Path(model).expanduser()
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
     config = _config(path)
     spec = spec_of_config(config, name)
     # A config tells nothing of the tokenizer's merges: as many as tokens is the usual case.
-    merges = spec.n_merges or spec.vocab_size
-    return replace(spec, n_merges=merges), open_points(config, name), False
+    spec = replace(spec, n_merges=spec.n_merges or spec.vocab_size)
+    return Distant(model, spec, open_points(config, name), False, 0)
 
 
 def _config(path: Path) -> dict[str, Any]:

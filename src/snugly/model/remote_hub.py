@@ -30,7 +30,14 @@ def distant(wish: Wish, reader: Reader) -> Distant:
         return Distant(_ref(parts[0], wish), spec, remarks, True, reader.transferred)
     config, stored = _checkpoint(found, reader)
     spec, assumed = spec_of_checkpoint(config, found.repository, stored)
-    return Distant(wish.text, spec, (*remarks, *assumed), False, reader.transferred)
+    return Distant(
+        f"{wish.publisher}/{wish.model}",
+        spec,
+        (*remarks, *assumed),
+        False,
+        reader.transferred,
+        wish.quantization,
+    )
 
 
 def checkpoint(wish: Wish, reader: Reader) -> DistantCheckpoint:

@@ -32,6 +32,7 @@ class Distant:
     remarks: tuple[str, ...]  # what had to be assumed or was noticed, in sentences
     is_file: bool
     read_bytes: int  # that came over the network; 0 when all of it was kept from before
+    asked_type: str = ""  # a quantization that the reference names and nobody has made yet
 
 
 @dataclass(frozen=True, slots=True)

