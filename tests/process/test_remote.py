@@ -480,6 +480,13 @@ def test_an_address_is_told_of_its_size_and_etag(afar: Afar, tiny: Path, tmp_pat
         ask(f"{afar.endpoint}/files/x.gguf?other")
 
 
+def test_an_address_behind_a_login_says_so(afar: Afar, tiny: Path) -> None:
+    afar.files["x.gguf"] = tiny
+    afar.statuses = [401]
+    with pytest.raises(DownloadError, match="Download the file yourself"):
+        ask(f"{afar.endpoint}/files/x.gguf")
+
+
 def test_an_error_page_is_not_a_model(afar: Afar, tmp_path: Path) -> None:
     page = tmp_path / "page"
     page.write_text("<html>Please log in</html>")

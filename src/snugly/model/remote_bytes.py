@@ -200,6 +200,12 @@ class RemoteFile:
             total = response.headers.get("Content-Range", "").removeprefix("bytes */")
             self._agree(int(total) if _is_count(total) else 0)
             return "the server says that the file ends here"
+        if status in (401, 403) and not self.place.page:
+            raise DownloadError(
+                f"The server refuses {self.place.label}.",
+                f"It answered {status}: a login or a permission is missing.",
+                "Download the file yourself and give its path.",
+            )
         if status not in (200, 206):
             want = Want(self.place.label, self._url, 0, "", page=self.place.page)
             raise refusal(want, status)
