@@ -2,11 +2,12 @@
 
 Run as `python -m snugly.machine.kernels L3_BYTES SECONDS THREADS...` in a process of its own:
 the wheel's code is built for AVX2 and ends a process on a processor without it. Prints JSON:
-`kernels`, each as the fields of `Kernel`, and `steps`, pairs of threads and seconds.
+`kernels`, each as the fields of `Kernel`, and `layers`, pairs of threads and seconds.
 
 For each type a matrix that does not fit into the cache is multiplied by one vector, as in
-decoding, and a small one by many vectors, as for a prompt. A chain of tiny operations tells
-what one costs beside its work. Weights are zeros: any others take the same time.
+decoding, and a small one by many vectors, as for a prompt. A chain of layers with hardly any
+weights tells what a layer costs beside them: its many small operations, and the threads that
+wait for each other after each. Weights are zeros: any others take the same time.
 """
 
 import ctypes
@@ -32,7 +33,11 @@ TYPES = (
 ROW = 2048  # weights of a row; many models have rows about as long
 VECTORS = 256  # of a prompt; more are faster by 1 to 3%
 SMALL_ROWS = 1024  # of the matrix that stays in cache: 1.2 MiB in Q4_K
-CHAIN = 200
+LAYERS, LAYER, THIN = 16, 1024, 64  # layers in a chain, their width, rows of their matrices
+# Attention is timed for two widths of a head: its cost has a part per position and one per width.
+WIDTHS = (64, 128)
+HEADS, SHARING, POSITIONS = 8, 4, 1024
+ATTENTION = "ATTENTION"  # with the width behind it, in place of a tensor type
 REPEATS = 5
 REPACK = "_Z35ggml_backend_cpu_repack_buffer_typev"  # C++: not in ggml's C interface
 SPIN_ROUNDS = "1000"  # as the engine's process has it (engine.process)
@@ -66,7 +71,16 @@ class Ggml:
         )
         self.n_bytes = self._function("ggml_nbytes", size, pointer)
         self.product = self._function("ggml_mul_mat", pointer, pointer, pointer, pointer)
+        self.new3 = self._function(
+            "ggml_new_tensor_3d", pointer, pointer, ctypes.c_int, *[ctypes.c_int64] * 3
+        )
+        self.attention = self._function(
+            "ggml_flash_attn_ext", pointer, *[pointer] * 5, *[ctypes.c_float] * 3
+        )
         self.norm = self._function("ggml_rms_norm", pointer, pointer, pointer, ctypes.c_float)
+        self.silu = self._function("ggml_silu", pointer, pointer, pointer)
+        self.multiply = self._function("ggml_mul", pointer, *[pointer] * 3)
+        self.add = self._function("ggml_add", pointer, *[pointer] * 3)
         self.graph = self._function("ggml_new_graph", pointer, pointer)
         self.expand = self._function("ggml_build_forward_expand", None, pointer, pointer)
         self.allocate = self._function(
@@ -103,8 +117,7 @@ class Ggml:
         if not buffer:
             raise MemoryError
         try:
-            size = self.n_bytes(tensor)
-            self.set(tensor, b"\0" * size, 0, size)
+            self.clear(tensor)
             yield
         finally:
             self.free_buffer(buffer)
@@ -123,6 +136,27 @@ class Ggml:
                 with self.placed(passing, self.plain, given):
                     yield graph, self.n_bytes(matrix)
 
+    @contextmanager
+    def looking_back(self, width: int, tokens: int) -> Iterator[Any]:
+        """A graph of attention: `tokens` queries of HEADS heads over POSITIONS positions."""
+        with self.context() as context:
+            query = self.new3(context, 0, width, tokens, HEADS)
+            key, value = (
+                self.new3(context, 1, width, POSITIONS, HEADS // SHARING) for _ in range(2)
+            )
+            graph = self.graph(context)
+            made = self.attention(context, query, key, value, None, width**-0.5, 0.0, 0.0)
+            self.expand(graph, made)
+            with self.placed(context, self.plain, query):
+                self.clear(key)
+                self.clear(value)
+                yield graph
+
+    def clear(self, tensor: Any) -> None:
+        """Zeros in a tensor that has its memory."""
+        size = self.n_bytes(tensor)
+        self.set(tensor, b"\0" * size, 0, size)
+
     def timed(self, graph: Any, seconds: float) -> float:
         """Median time of the graph: REPEATS runs at the least, after one to warm up."""
         self.run(self.cpu, graph)
@@ -134,17 +168,27 @@ class Ggml:
             times.append(time.perf_counter() - at)
         return statistics.median(times)
 
-    def step(self, seconds: float) -> float:
-        """Seconds of one operation that has nothing to do."""
-        with self.context() as context:
-            given = self.new(context, 0, 64, 1)
-            made = given
-            for _ in range(CHAIN):
-                made = self.norm(context, made, 1e-5)
-            graph = self.graph(context)
-            self.expand(graph, made)
-            with self.placed(context, self.plain, given):
-                return self.timed(graph, seconds) / CHAIN
+    def layer(self, seconds: float) -> float:
+        """Seconds of a layer whose matrices are nearly nothing: all that is not their bytes."""
+        with self.context() as kept, self.context() as passing:
+            narrow = [self.new(kept, 8, LAYER, THIN) for _ in range(6)]  # Q8_0
+            wide = self.new(kept, 8, THIN, LAYER)
+            given = made = self.new(passing, 0, LAYER, 1)
+            graph = self.graph(passing)
+            for _ in range(LAYERS):
+                normal = self.multiply(passing, self.norm(passing, made, 1e-5), given)
+                parts = [self.product(passing, matrix, normal) for matrix in narrow]
+                for part in parts[1:]:
+                    self.expand(graph, self.silu(passing, part))
+                back = self.product(passing, wide, parts[0])
+                gated = self.multiply(passing, self.silu(passing, back), normal)
+                made = self.add(passing, self.norm(passing, gated, 1e-5), made)
+                self.expand(graph, made)
+            with self.placed(kept, self.plain, wide):
+                for matrix in narrow:
+                    self.clear(matrix)
+                with self.placed(passing, self.plain, given):
+                    return self.timed(graph, seconds) / LAYERS
 
 
 def measured(l3_bytes: int, seconds: float, counts: list[int]) -> dict[str, Any]:
@@ -153,10 +197,18 @@ def measured(l3_bytes: int, seconds: float, counts: list[int]) -> dict[str, Any]
     ended = time.perf_counter() + seconds
     each = seconds / len(TYPES) / len(counts) / 6
     large = min(max(2 * l3_bytes, 48 * MiB), 128 * MiB)
-    kernels, steps = [], []
+    kernels, layers = [], []
     for count in counts:
         ggml.threads(ggml.cpu, count)
-        steps.append((count, ggml.step(each)))
+        layers.append((count, ggml.layer(each)))
+    for width in WIDTHS:
+        work = 4 * HEADS * POSITIONS * width
+        with ggml.looking_back(width, 1) as one, ggml.looking_back(width, VECTORS) as many:
+            for count in counts:
+                ggml.threads(ggml.cpu, count)
+                single = work / ggml.timed(one, each)
+                together = work * VECTORS / ggml.timed(many, each)
+                kernels.append((count, f"{ATTENTION}{width}", False, single, together))
     for name, number, repack in TYPES:
         if time.perf_counter() > ended:
             break
@@ -168,7 +220,7 @@ def measured(l3_bytes: int, seconds: float, counts: list[int]) -> dict[str, Any]
                     read = n_bytes / ggml.timed(one, each)
                     ops = 2 * ROW * SMALL_ROWS * VECTORS / ggml.timed(many, each)
                     kernels.append((count, name, repack, read, ops))
-    return {"kernels": kernels, "steps": steps}
+    return {"kernels": kernels, "layers": layers}
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ def measure(machine: Machine, folder: Path, progress: Progress = lambda what, do
     progress("8-bit product", 0.45)
     int8 = _int8(machine, usable, 0.6)
     progress("the engine's kernels", 0.55)
-    timed, steps = _kernels(machine, usable, 3.0)
+    timed, layers = _kernels(machine, usable, 3.0)
     progress("disk", 0.85)
     disk = _disk(folder, machine, min(2.0, BUDGET_SECONDS - (time.perf_counter() - begun) - 0.5))
     progress("done", 1.0)
@@ -55,7 +55,7 @@ def measure(machine: Machine, folder: Path, progress: Progress = lambda what, do
         load_then=machine.cpu.load.or_else(0.0),
         seconds=round(time.perf_counter() - begun, 2),
         kernels=timed,
-        step_seconds=steps,
+        layer_seconds=layers,
     )
 
 
@@ -146,7 +146,7 @@ def _timed(action: Callable[[], object], seconds: float) -> list[float]:
 def _kernels(
     machine: Machine, usable: int, seconds: float
 ) -> tuple[tuple[Kernel, ...], tuple[tuple[int, float], ...]]:
-    """The engine's matrix products and the cost of a step; nothing where it has none here."""
+    """The engine's matrix products and the cost of a layer; nothing where it has none here."""
     if not _has_kernels(machine):
         return (), ()
     counts = sorted({1, max(1, usable // 2), usable})
@@ -158,10 +158,10 @@ def _kernels(
             [*words, *map(str, counts)],
             capture_output=True, text=True, timeout=seconds + 2, env=environment,
         )  # fmt: skip
-        data = json.loads(told.stdout) if told.returncode == 0 else {"kernels": [], "steps": []}
+        data = json.loads(told.stdout) if told.returncode == 0 else {"kernels": [], "layers": []}
         return (
             tuple(Kernel(*fields) for fields in data["kernels"]),
-            tuple((int(count), float(cost)) for count, cost in data["steps"]),
+            tuple((int(count), float(cost)) for count, cost in data["layers"]),
         )
     except (OSError, subprocess.SubprocessError, ValueError):
         return (), ()

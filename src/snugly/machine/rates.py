@@ -104,7 +104,7 @@ def _rates(data: Any) -> Rates:
             )
             for kernel in data["kernels"]
         ),  # fmt: skip
-        step_seconds=tuple((int(count), float(cost)) for count, cost in data["step_seconds"]),
+        layer_seconds=tuple((int(count), float(cost)) for count, cost in data["layer_seconds"]),
     )
 
 

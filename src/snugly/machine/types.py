@@ -179,7 +179,11 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """How fast the engine's own matrix product is for one tensor type, on so many threads."""
+    """How fast the engine's own matrix product is for one tensor type, on so many threads.
+
+    Attention stands here too, as type "ATTENTION64" and "ATTENTION128" by the width of a
+    head: both rates are then operations per second, of one query and of many.
+    """
 
     threads: int
     ggml_type: str
@@ -192,9 +196,9 @@ class Kernel:
 class Rates:
     """What `--measure` found. Rates are per second; bandwidth is by thread count.
 
-    `step_seconds` is what one operation of a graph costs beside its work, by thread count:
-    the threads wait for each other after each. Empty where the engine's library has no such
-    kernels for this processor.
+    `layer_seconds` is what a layer costs beside its weights, by thread count: many small
+    operations, and threads that wait for each other after each. Empty where the engine's
+    library has no such kernels for this processor.
     """
 
     bandwidth_bytes_per_s: tuple[tuple[int, Fact[float]], ...]  # (threads, rate), ascending
@@ -205,7 +209,7 @@ class Rates:
     load_then: float  # busy cores when it was taken
     seconds: float  # how long measuring took
     kernels: tuple[Kernel, ...] = ()
-    step_seconds: tuple[tuple[int, float], ...] = ()
+    layer_seconds: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,10 @@ class Prices:
     prompt: Callable[[Bytes, float | None], float]  # a part, per token of a prompt
     read: Callable[[Bytes], float]  # a part, once per micro-batch
     cache_byte: float
-    attention_op: float
+    token_head: float  # of attention: per head and position looked back on, in answers
+    token_op: float  # per operation
+    prompt_head: float  # the same for a prompt's tokens
+    prompt_op: float
     step: float  # per layer and token
     mixture: float  # the same, more, where there are experts
     prompt_step: float  # per layer and micro-batch
@@ -132,6 +135,9 @@ def _by_sheet(processor: Processor, flash: bool) -> Prices:
         prompt,
         lambda part: table.prefill["read"] * read_term(part, rates),
         table.decode["cache" if flash else "plain"] / rates.bandwidth,
+        0.0,
+        0.0,
+        0.0,
         table.prefill["attention" if flash else "plain"] / rates.matrix,
         table.decode["layer"] * _US,
         table.decode["mixture"] * _US,
@@ -161,22 +167,50 @@ def _timed(processor: Processor, repack: bool) -> Prices:
             weights_in(((name, n),))[family(name)] / kernel(name).ops_per_s for name, n in part
         )
 
-    half = kernel("F16")
+    head, op = _attention(rates, lambda k: k.read_bytes_per_s)
+    prompt_head, prompt_op = _attention(rates, lambda k: k.ops_per_s)
     return Prices(
-        token, prompt, lambda part: 0.0,
-        table.cache / half.read_bytes_per_s, table.attention / half.ops_per_s,
-        table.steps * processor.step_seconds, 0.0,
-        table.prompt_steps * processor.step_seconds,
-        0.0, 0.0, table.decode_spread, table.prefill_spread,
-    )  # fmt: skip
+        token,
+        prompt,
+        lambda part: 0.0,
+        table.cache / kernel("F16").read_bytes_per_s,
+        table.attention * head,
+        table.attention * op,
+        table.attention * prompt_head,
+        table.attention * prompt_op,
+        table.layers * processor.layer_seconds,
+        0.0,
+        table.prompt_layers * processor.layer_seconds,
+        0.0,
+        0.0,
+        table.decode_spread,
+        table.prefill_spread,
+    )
+
+
+def _attention(
+    timed: dict[tuple[str, bool], Kernel], rate: Callable[[Kernel], float]
+) -> tuple[float, float]:
+    """(seconds per head and position, per operation), from heads of two widths.
+
+    A head of width w takes 4 w operations per position.
+    """
+    found = [timed.get((f"ATTENTION{width}", False)) for width in (64, 128)]
+    if found[0] is None or found[1] is None:
+        half = timed.get(("F16", False))
+        return 0.0, 1 / half.ops_per_s if half else 1e-10
+    narrow, wide = 256 / rate(found[0]), 512 / rate(found[1])
+    slope = max(0.0, wide - narrow) / 256
+    return max(0.0, narrow - 256 * slope), slope
 
 
 def _stand_in(type_name: str, timed: Iterable[Kernel]) -> Kernel:
-    plain = {kernel.ggml_type: kernel for kernel in timed if not kernel.repacked}
+    weights = [kernel for kernel in timed if not kernel.ggml_type.startswith("ATTENTION")]
+    plain = {kernel.ggml_type: kernel for kernel in weights if not kernel.repacked}
     wanted = family(type_name)
     order = (*_STANDS_FOR[wanted], *(n for name in FAMILIES for n in _STANDS_FOR[name]))
     found = next((plain[name] for name in order if name in plain), None)
-    return found or min(timed, key=lambda kernel: kernel.read_bytes_per_s)
+    return found or min(weights, key=lambda kernel: kernel.read_bytes_per_s)
 
 
 def _dot(coefficients: tuple[float, ...], terms: tuple[float, ...]) -> float:
@@ -192,11 +226,15 @@ def _because(processor: Processor) -> str:
     return f"{processor.name}: memory at {rate.value / 1e9:.0f} GB/s ({rate.how})"
 
 
-def looks_back(build: Build) -> tuple[tuple[int, float, float], ...]:
-    """(window or 0, elements of cache, operations of attention) per position, by window."""
+def looks_back(build: Build) -> tuple[tuple[int, float, float, float], ...]:
+    """(window or 0, elements of cache, operations, heads) per position, by window."""
     found: dict[int, list[float]] = {}
     for layer in build.layers:
-        sums = found.setdefault(layer.window or 0, [0.0, 0.0])
+        sums = found.setdefault(layer.window or 0, [0.0, 0.0, 0.0])
+        ops = attention_ops(build, layer)
         sums[0] += cache_row(layer)
-        sums[1] += attention_ops(build, layer)
-    return tuple((window, row, ops) for window, (row, ops) in found.items() if row or ops)
+        sums[1] += ops
+        sums[2] += build.n_heads if ops else 0
+    return tuple(
+        (window, row, ops, heads) for window, (row, ops, heads) in found.items() if row or ops
+    )

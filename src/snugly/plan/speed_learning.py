@@ -5,14 +5,15 @@ same model and quantization on the same processors tells most; other models in t
 quantization less; any run on those processors a little. Each class starts from the wider
 one and is moved by its own runs: the mean of normal distributions with known variances.
 """
+# ruff: noqa: D102 (Run's attributes are explained at history.types.Measurement)
 
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from snugly.history.types import Measurement
 from snugly.model.types import Build
 
 # Standard deviations of ln(predicted/actual), read off `bench/speed_accuracy.py`:
@@ -23,6 +24,41 @@ _80 = 1.2816  # standard deviations that hold 80% of a normal distribution
 SHORT_PROMPT = 16  # tokens; a shorter one measures start-up
 SHORT_ANSWER = 8
 _KEPT = 20  # of the latest runs of a class: a driver or an engine may change
+
+
+class Run(Protocol):
+    """What is read of a finished run; `history.types.Measurement` is one."""
+
+    @property
+    def taken_at(self) -> str: ...
+    @property
+    def model_ref(self) -> str: ...
+    @property
+    def model_name(self) -> str: ...
+    @property
+    def quant(self) -> str: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def machine(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def predicted_bytes(self) -> int: ...
+    @property
+    def peak_bytes(self) -> int | None: ...
+    @property
+    def decode_tps(self) -> float: ...
+    @property
+    def prefill_tps(self) -> float: ...
+    @property
+    def predicted_decode_tps(self) -> float | None: ...
+    @property
+    def predicted_prefill_tps(self) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +112,12 @@ class HistoryRow:
     prefill_tps: float | None
 
 
-def corrections(measurements: Iterable[Measurement], fingerprint: str) -> Corrections:
+def corrections(measurements: Iterable[Run], fingerprint: str) -> Corrections:
     """What the runs on the machine of `fingerprint` teach. Newest first.
 
     Runs without a prediction, on another machine, or too short to tell are passed over.
     """
-    runs: dict[str, list[Measurement]] = defaultdict(list)
+    runs: dict[str, list[Run]] = defaultdict(list)
     for run in measurements:
         if fingerprint and run.machine == fingerprint:
             runs[run.place].append(run)
@@ -93,13 +129,13 @@ def corrections(measurements: Iterable[Measurement], fingerprint: str) -> Correc
     return Corrections({key: (pair[0], pair[1]) for key, pair in found.items()})
 
 
-def _decode_error(run: Measurement) -> float | None:
+def _decode_error(run: Run) -> float | None:
     if run.completion_tokens < SHORT_ANSWER or run.decode_tps <= 0:
         return None
     return math.log(run.predicted_decode_tps / run.decode_tps) if run.predicted_decode_tps else None
 
 
-def _prompt_error(run: Measurement) -> float | None:
+def _prompt_error(run: Run) -> float | None:
     if run.prompt_tokens < SHORT_PROMPT or run.prefill_tps <= 0:
         return None
     expected = run.predicted_prefill_tps
@@ -107,7 +143,7 @@ def _prompt_error(run: Measurement) -> float | None:
 
 
 def _of_place(
-    place: str, runs: Sequence[Measurement], error: Callable[[Measurement], float | None]
+    place: str, runs: Sequence[Run], error: Callable[[Run], float | None]
 ) -> dict[tuple[str, str, str], Correction]:
     """Corrections of one phase on one place, from wide to narrow."""
     errors: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -139,7 +175,7 @@ def _moved(wider: Correction, seen: Sequence[float], deviation: float) -> Correc
     return Correction(mean / precision, left, wider.runs + count)
 
 
-def history_rows(measurements: Iterable[Measurement]) -> tuple[HistoryRow, ...]:
+def history_rows(measurements: Iterable[Run]) -> tuple[HistoryRow, ...]:
     """Runs as lines of a table, in the order given."""
     return tuple(
         HistoryRow(

@@ -105,7 +105,7 @@ def cpu_of(machine: Machine, count: int = 0) -> Processor:
     step = 0.0
     if rates is not None and rates.kernels:
         timed = kernels_for(rates.kernels, count)
-        known = dict(rates.step_seconds)
+        known = dict(rates.layer_seconds)
         step = known.get(count, max(known.values(), default=0.0))
         read = [rate.value for _, rate in rates.bandwidth_bytes_per_s if rate.value]
         bandwidth = Fact(max(read), Origin.MEASURED, "copying") if read else bandwidth

@@ -26,15 +26,16 @@ class Coefficients:
 class Kernels:
     """How a processor whose kernels were timed here turns their rates into a run.
 
-    `read` and `ops`: share of the kernel's rate that a whole model reaches. `steps` and
-    `prompt_steps`: barriers per layer and pass. `cache` and `attention`: times over those of
-    f16 weights. Spreads as in Coefficients.
+    `read` and `ops`: share of the kernel's rate that a whole model reaches. `layers` and
+    `prompt_layers`: times of a layer without weights, per token and per micro-batch.
+    `cache`: times over reading f16 weights; `attention`: over its kernel. Spreads as in
+    Coefficients.
     """
 
     read: float
     ops: float
-    steps: float
-    prompt_steps: float
+    layers: float
+    prompt_layers: float
     cache: float
     attention: float
     decode_spread: tuple[float, float]

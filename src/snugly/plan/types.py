@@ -139,7 +139,7 @@ class Processor:
 
     Rates are what the hardware can do at most (data sheet) or what was measured here;
     each fact says which. `vector_flops` is f32 without matrix units. `kernels` and
-    `step_seconds` (of one barrier) are there where the engine's kernels were timed.
+    `layer_seconds` (of a layer beside its weights) are there where the engine's kernels were timed.
     """
 
     pool: str
@@ -150,7 +150,7 @@ class Processor:
     int8_ops: Fact[float]
     vector_flops: Fact[float] = NOT_TOLD
     kernels: tuple[Kernel, ...] = ()
-    step_seconds: float = 0.0
+    layer_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,205 @@
+"""What a placement costs: the lanes of its processors added up. Pure."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from snugly.model.types import Build
+from snugly.plan.speed_lanes import Lane, lane, looks_back
+from snugly.plan.types import Placement, Processor, Setup
+
+# Weights that stay in RAM may cross to the GPU for a prompt: 16 lanes of PCIe 3 (16 GB/s less
+# its protocol), as llama.cpp does for batches of 32 and more (ggml_backend_cuda offload_op).
+_BUS = 12e9
+_KEPT = 4096  # prepared builds; a search holds fewer
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What is worked out once for a build on some processors."""
+
+    build: Build  # held, so that its id stays its own
+    processors: tuple[Processor, ...]
+    lanes: tuple[Lane, ...]
+    back: tuple[tuple[int, float, float, float], ...]
+
+
+_ready: dict[tuple[int, int, bool, bool], Ready] = {}
+
+
+def prepared(build: Build, processors: tuple[Processor, ...], setup: Setup) -> Ready:
+    """The build with its sums on each processor; worked out once for each."""
+    key = (id(build), id(processors), setup.repack, setup.flash_attention)
+    found = _ready.get(key)
+    if found is None:
+        if len(_ready) >= _KEPT:
+            _ready.clear()
+        lanes = tuple(lane(build, p, setup.repack, setup.flash_attention) for p in processors)
+        found = _ready[key] = Ready(build, processors, lanes, looks_back(build))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of a placement: of a token, of a prompt's token and micro-batch, of looking back."""
+
+    token: float
+    prompt: float
+    ubatch: float
+    back: tuple[float, ...]  # of looking back: the five prices of `_looking`
+    stages: int  # GPUs that work on different micro-batches at the same time
+    decode_spread: tuple[float, float]
+    prefill_spread: tuple[float, float]
+    place: str
+    because: str
+
+
+_wholes: dict[int, tuple[Lane, Cost]] = {}
+
+
+def cost_of(ready: Ready, setup: Setup, placement: Placement) -> Cost:
+    """The costs of a placement. Raises: ValueError when it names more than there is."""
+    if any(placement.gpu_layers):
+        return _split(ready, setup, placement)
+    return _whole(ready, ready.lanes[0])
+
+
+def _whole(ready: Ready, at: Lane) -> Cost:
+    found = _wholes.get(id(at))
+    if found is not None and found[0] is at:
+        return found[1]
+    prices = at.prices
+    cost = Cost(
+        at.dense[-1] + at.experts[-1] + at.steps[-1] + at.head,
+        at.prompt[-1] + at.prompt_experts[-1],
+        at.read[-1] + at.read_experts[-1] + at.head_read,
+        _looking(at), 1,
+        prices.decode_spread, prices.prefill_spread,
+        ready.processors[ready.lanes.index(at)].kind, at.because,
+    )  # fmt: skip
+    if len(_wholes) >= _KEPT:
+        _wholes.clear()
+    _wholes[id(at)] = (at, cost)
+    return cost
+
+
+def _ranges(ready: Ready, placement: Placement) -> list[tuple[int, int, int]]:
+    """(processor, first layer, end) of each part; layer L of L stands for the head."""
+    layers = len(ready.build.weights)
+    total = sum(placement.gpu_layers)
+    if len(placement.gpu_layers) >= len(ready.lanes) or total > layers + 1:
+        raise ValueError(f"{placement} does not go with {len(ready.lanes)} processors")
+    at = layers + 1 - total
+    found = [(0, 0, at)] if at else []
+    for number, count in enumerate(placement.gpu_layers, 1):
+        if count:
+            found.append((number, at, at + count))
+            at += count
+    return found
+
+
+def _split(ready: Ready, setup: Setup, placement: Placement) -> Cost:
+    """Layers on several devices, one after the other: times add up."""
+    layers = len(ready.build.weights)
+    ranges = _ranges(ready, placement)
+    token = prompt = ubatch = 0.0
+    back = [0.0] * 5
+    left_in_ram = placement.cpu_experts
+    ram = ready.lanes[0]
+    helper = next((ready.lanes[n] for n, _, _ in ranges if n), ram)
+    for number, first, end in ranges:
+        at, last = ready.lanes[number], min(end, layers)
+        held = min(left_in_ram, last - first) if number else 0
+        left_in_ram -= held
+        token += _sum(at.dense, first, last) + _sum(at.steps, first, last)
+        token += _sum(at.experts, first + held, last) + _sum(ram.experts, first, first + held)
+        token += 2 * held * at.prices.mixture
+        own = _prompt_of(at, first, last, first + held)
+        if number == 0:
+            own = _cheaper(own, helper, ready, first, last, setup.ubatch)
+        aside = (_sum(ram.prompt_experts, first, first + held), 0.0)
+        if held:
+            aside = _cheaper(aside, helper, ready, first, first + held, setup.ubatch, experts=True)
+        prompt += own[0] + aside[0]
+        ubatch += own[1] + aside[1]
+        if end > layers:
+            token += at.head
+            ubatch += at.head_read
+        where = at if placement.kv_on_gpu else ram
+        share = (last - first) / layers
+        for place, price in enumerate(_looking(where)):
+            back[place] += share * price
+    used = [ready.lanes[number] for number, _, _ in ranges]
+    hops = sum(max(a.prices.hop, b.prices.hop) for a, b in pairwise(used))
+    return Cost(
+        token + hops, prompt, ubatch, tuple(back),
+        sum(1 for number, _, _ in ranges if number) if ranges[0][0] else 1,
+        _widest([one.prices.decode_spread for one in used]),
+        _widest([one.prices.prefill_spread for one in used]),
+        "+".join(ready.processors[number].kind for number, _, _ in ranges),
+        "; ".join(dict.fromkeys(one.because for one in used)),
+    )  # fmt: skip
+
+
+def _looking(at: Lane) -> tuple[float, ...]:
+    """Seconds per byte of cache; per head and operation of an answer; the same of a prompt."""
+    prices = at.prices
+    answers = prices.cache_byte, prices.token_head, prices.token_op
+    return *answers, prices.prompt_head, prices.prompt_op
+
+
+def _prompt_of(at: Lane, first: int, last: int, experts_from: int) -> tuple[float, float]:
+    """(per token, per micro-batch) of a range of layers, its experts from one layer on."""
+    token = _sum(at.prompt, first, last) + _sum(at.prompt_experts, experts_from, last)
+    once = _sum(at.read, first, last) + _sum(at.read_experts, experts_from, last)
+    return token, once
+
+
+def _cheaper(
+    own: tuple[float, float], gpu: Lane, ready: Ready, first: int, last: int, ubatch: int,
+    experts: bool = False,
+) -> tuple[float, float]:  # fmt: skip
+    """What lies in RAM, for a prompt: computed there, or brought to the GPU each time."""
+    if gpu is ready.lanes[0]:
+        return own
+    weights = ready.build.weights[first:last]
+    moved = sum(n for w in weights for _, n in w.experts)
+    token = _sum(gpu.prompt_experts, first, last)
+    if not experts:
+        moved += sum(n for w in weights for _, n in w.dense)
+        token += _sum(gpu.prompt, first, last)
+    there = (token, moved / _BUS)
+    return min(own, there, key=lambda cost: cost[0] * ubatch + cost[1])
+
+
+def _sum(sums: tuple[float, ...], first: int, last: int) -> float:
+    return sums[last] - sums[first]
+
+
+def look_back(ready: Ready, cost: Cost, depth: float, kv_bytes: float) -> float:
+    """Seconds per token of reading the cache at `depth`."""
+    byte, head, op, _, _ = cost.back
+    byte *= kv_bytes
+    total = 0.0
+    for window, row, ops, heads in ready.back:
+        seen = depth if not window or depth < window else window
+        total += seen * (row * byte + heads * head + ops * op)
+    return total
+
+
+def prompt_seconds(ready: Ready, cost: Cost, ubatch: int, tokens: int) -> float:
+    """Seconds of a prompt of `tokens`, from an empty cache."""
+    batches = -(-tokens // ubatch)
+    mean = tokens / 2
+    _, _, _, head, op = cost.back
+    look = sum(
+        (ops * op + heads * head) * (mean if not window or mean < window else window)
+        for window, _, ops, heads in ready.back
+    )
+    seconds = tokens * (cost.prompt + look) + batches * cost.ubatch
+    if cost.stages > 1:  # several GPUs, each on another micro-batch
+        seconds *= (batches + cost.stages - 1) / (batches * cost.stages)
+    return seconds
+
+
+def _widest(spreads: list[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in spreads), max(high for _, high in spreads)
