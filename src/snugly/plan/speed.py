@@ -34,7 +34,7 @@ def predict(
     Raises: ValueError when the placement names more GPUs or layers than there are.
     """
     ready = prepared(build, processors, setup)
-    cost = cost_of(ready, setup, placement)
+    cost = cost_of(ready, setup, placement, prompt_tokens)
     learnt = corrections.of(build, cost.place) if corrections.by_class else None
     decode_spread, prefill_spread = cost.decode_spread, cost.prefill_spread
     slower, slower_prompt = 1.0, 1.0
@@ -47,11 +47,10 @@ def predict(
     deep = decode + slower * look_back(ready, cost, depth, kv_bytes)
     ubatch = min(setup.ubatch, setup.context)
     prompt = slower_prompt * prompt_seconds(ready, cost, setup.ubatch, prompt_tokens)
-    one = (
-        prompt
-        if ubatch == prompt_tokens
-        else slower_prompt * prompt_seconds(ready, cost, setup.ubatch, ubatch)
-    )
+    one = prompt
+    if ubatch != prompt_tokens:
+        other = cost_of(ready, setup, placement, ubatch) if any(placement.gpu_layers) else cost
+        one = slower_prompt * prompt_seconds(ready, other, setup.ubatch, ubatch)
     return Speed(
         _rate(1 / decode, decode_spread),
         _rate(ubatch / one, prefill_spread),
@@ -76,7 +75,7 @@ def run_times(
     What history keeps beside the measured rates, so that corrections are never taken twice.
     """
     ready = prepared(build, processors, setup)
-    cost = cost_of(ready, setup, placement)
+    cost = cost_of(ready, setup, placement, prompt_tokens)
     kv_bytes = (_WEIGHT_BYTES[setup.kv_type] + _WEIGHT_BYTES[setup.v_type or setup.kv_type]) / 2
     depth = prompt_tokens + completion_tokens / 2
     decode = cost.token + look_back(ready, cost, depth, kv_bytes)

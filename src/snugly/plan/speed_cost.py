@@ -8,8 +8,8 @@ from snugly.plan.speed_lanes import Lane, lane, looks_back
 from snugly.plan.types import Placement, Processor, Setup
 
 # Weights that stay in RAM may cross to the GPU for a prompt: 16 lanes of PCIe 3 (16 GB/s less
-# its protocol), as llama.cpp does for batches of 32 and more (ggml_backend_cuda offload_op).
-_BUS = 12e9
+# its protocol), as llama.cpp does for batches of 32 and more (ggml-cuda.cu, offload_op).
+_BUS, _WORTH = 12e9, 32
 _KEPT = 4096  # prepared builds; a search holds fewer
 
 
@@ -56,10 +56,13 @@ class Cost:
 _wholes: dict[int, tuple[Lane, Cost]] = {}
 
 
-def cost_of(ready: Ready, setup: Setup, placement: Placement) -> Cost:
-    """The costs of a placement. Raises: ValueError when it names more than there is."""
+def cost_of(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Cost:
+    """The costs of a placement, for a prompt of `tokens`.
+
+    Raises: ValueError when the placement names more than there is.
+    """
     if any(placement.gpu_layers):
-        return _split(ready, setup, placement)
+        return _split(ready, setup, placement, tokens)
     return _whole(ready, ready.lanes[0])
 
 
@@ -97,13 +100,14 @@ def _ranges(ready: Ready, placement: Placement) -> list[tuple[int, int, int]]:
     return found
 
 
-def _split(ready: Ready, setup: Setup, placement: Placement) -> Cost:
+def _split(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Cost:
     """Layers on several devices, one after the other: times add up."""
     layers = len(ready.build.weights)
     ranges = _ranges(ready, placement)
     token = prompt = ubatch = 0.0
     back = [0.0] * 5
     left_in_ram = placement.cpu_experts
+    work = tokens, -(-tokens // setup.ubatch)
     ram = ready.lanes[0]
     helper = next((ready.lanes[n] for n, _, _ in ranges if n), ram)
     for number, first, end in ranges:
@@ -115,10 +119,10 @@ def _split(ready: Ready, setup: Setup, placement: Placement) -> Cost:
         token += 2 * held * at.prices.mixture
         own = _prompt_of(at, first, last, first + held)
         if number == 0:
-            own = _cheaper(own, helper, ready, first, last, setup.ubatch)
+            own = _cheaper(own, helper, ready, first, last, work)
         aside = (_sum(ram.prompt_experts, first, first + held), 0.0)
         if held:
-            aside = _cheaper(aside, helper, ready, first, first + held, setup.ubatch, experts=True)
+            aside = _cheaper(aside, helper, ready, first, first + held, work, experts=True)
         prompt += own[0] + aside[0]
         ubatch += own[1] + aside[1]
         if end > layers:
@@ -155,11 +159,12 @@ def _prompt_of(at: Lane, first: int, last: int, experts_from: int) -> tuple[floa
 
 
 def _cheaper(
-    own: tuple[float, float], gpu: Lane, ready: Ready, first: int, last: int, ubatch: int,
+    own: tuple[float, float], gpu: Lane, ready: Ready, first: int, last: int, work: tuple[int, int],
     experts: bool = False,
 ) -> tuple[float, float]:  # fmt: skip
     """What lies in RAM, for a prompt: computed there, or brought to the GPU each time."""
-    if gpu is ready.lanes[0]:
+    tokens, batches = work
+    if gpu is ready.lanes[0] or tokens < _WORTH:
         return own
     weights = ready.build.weights[first:last]
     moved = sum(n for w in weights for _, n in w.experts)
@@ -168,7 +173,7 @@ def _cheaper(
         moved += sum(n for w in weights for _, n in w.dense)
         token += _sum(gpu.prompt, first, last)
     there = (token, moved / _BUS)
-    return min(own, there, key=lambda cost: cost[0] * ubatch + cost[1])
+    return min(own, there, key=lambda cost: cost[0] * tokens + cost[1] * batches)
 
 
 def _sum(sums: tuple[float, ...], first: int, last: int) -> float:
