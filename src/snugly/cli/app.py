@@ -51,12 +51,23 @@ VERBS = {
         "From its config.json alone. PRINTED is what `model.get_memory_footprint()` says;\n"
         "TRUE adds the scales of quantized weights, which it leaves out.",
     ),
+    "explain": (
+        "snugly.cli.explain:explain",
+        "Explain a word: 7B, Q4_K_M, kv-cache, ..., on this machine's numbers.\n\n"
+        "Alone it lists the words it knows.",
+    ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
     "models": ("snugly.cli.models:models", "List the models that can be run now."),
     "show": (
         "snugly.cli.show:show",
         "Show what is inside a model file.\n\n"
         "Only the header is read, so a file of any size is shown at once.",
+    ),
+    "serve": (
+        "snugly.cli.serve:serve",
+        "Serve models to every client, on one port.\n\n"
+        "OpenAI, Anthropic, Ollama, LM Studio and llama.cpp are spoken. Models are loaded when they\n"
+        "are asked for, and unloaded when nobody uses them or another one needs the memory.",
     ),
     "rm": (
         "snugly.cli.models:rm",

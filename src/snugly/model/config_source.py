@@ -55,7 +55,7 @@ def config_of(text: str, settings: Settings, patience: Patience = QUICK) -> Sour
     try:
         return _on_hub(text, repository, revision, settings, patience)
     except DownloadError as error:
-        copy = None if revision else _own_copy(repository)
+        copy = None if revision else own_copy(repository)
         if copy is None:
             raise
         return SourcedConfig(
@@ -100,7 +100,7 @@ def _on_hub(
         return SourcedConfig(_checked(reader.document(place), place.label), repository)
 
 
-def _own_copy(repository: str) -> dict[str, Any] | None:
+def own_copy(repository: str) -> dict[str, Any] | None:
     """The shape of a model of the catalogue; none where its vision part would be missing."""
     if any(entry.vision for entry in catalog.entries() if entry.original == repository):
         return None
