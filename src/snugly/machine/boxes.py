@@ -34,7 +34,7 @@ __all__ = ["box", "box_of", "known"]
 DESKTOP, LAPTOP, OLD_LAPTOP, SERVER = (
     "Ryzen 5 5600", "Ryzen 5 5500U", "Core i5-8250U", "EPYC 7302",
 )  # fmt: skip
-HOST_RAM_GB, PHONE_RAM_GB = 32, 8
+RAM_GB = {"desktop": 32, "laptop": 16, "mini": 16, "phone": 8, "server": 64}
 # Notebooks in the cloud: GB of RAM and hardware threads by GPU, "" without one. Sources: what
 # /proc/meminfo and nproc told in them in 2025; both change without notice.
 COLAB = {"": (12.7, 2), "T4": (12.7, 2), "L4": (53.0, 12), "A100": (83.5, 12)}
@@ -76,13 +76,23 @@ def _default_ram(parts: Parts, remarks: list[str]) -> float:
         return _colab(parts)[0]
     elif parts.kind == "kaggle":
         return KAGGLE[0]
-    elif parts.model and _kind(parts.model.name) == "phone":
-        gigabytes = PHONE_RAM_GB
     else:
         cards = sum(card.count * card.memory_bytes for card in parts.cards) / GiB
-        gigabytes = 16 if parts.kind == "laptop" else max(HOST_RAM_GB, round(cards))
+        usual = RAM_GB[_host_kind(parts)]
+        gigabytes = usual if usual < RAM_GB["desktop"] else max(usual, round(cards))
     remarks.append(f"RAM was not named: {gigabytes:g} GB are assumed.")
     return gigabytes
+
+
+def _host_kind(parts: Parts) -> str:
+    """Desktop, laptop, mini, phone or server, from the words or from what is in it."""
+    if parts.kind in RAM_GB:
+        return parts.kind
+    if parts.model:
+        return _kind(parts.model.name) or "desktop"
+    if any(cards.sheet.kind == "laptop" for cards in parts.cards):
+        return "laptop"
+    return "server" if any(make.in_server(cards) for cards in parts.cards) else "desktop"
 
 
 def _colab(parts: Parts) -> tuple[float, int]:
@@ -100,16 +110,13 @@ def _cpu(parts: Parts, ram_gb: float, why: str, remarks: list[str]) -> Cpu:
     if parts.kind in ("colab", "kaggle"):
         threads = _colab(parts)[1] if parts.kind == "colab" else KAGGLE[1]
         return make.vm_cpu(threads, why)
-    name = DESKTOP
-    if parts.kind == "laptop":
-        name = OLD_LAPTOP if ram_gb <= 8 else LAPTOP
-    elif parts.kind == "server" or any(make.in_server(cards) for cards in parts.cards):
-        name = SERVER
+    kind = _host_kind(parts)
+    name = {"laptop": LAPTOP if ram_gb > 8 else OLD_LAPTOP, "server": SERVER}.get(kind, DESKTOP)
     model = model_of(name)
     if model is None:  # the tables are held to the defaults by a test
         raise LookupError(name)
     remarks.append(f"The processor was not named: one like {name} is assumed.")
-    return make.model_cpu(model, 1, f"a {parts.kind or 'host'} like many")
+    return make.model_cpu(model, 1, f"a {kind} like many")
 
 
 def _chip(parts: Parts, remarks: list[str]) -> Chip:

@@ -6,6 +6,9 @@ from functools import lru_cache
 
 from snugly.machine import sheets_apple, sheets_boards, sheets_cpus, sheets_gpus
 
+# Versions that nobody asks for by name: the chip inside, boards of Apple's old towers, doubles.
+_INNER = re.compile(sheets_gpus.SILENT.pattern + r"|\b(mac edition|x2|oem|refresh)\b")
+
 
 @lru_cache(maxsize=1)
 def _names() -> tuple[str, ...]:
@@ -17,7 +20,8 @@ def _names() -> tuple[str, ...]:
         for board in sheets_boards.boards()
         for size in board.ram_gb
     ]
-    gpus = {_short(sheet): None for sheet in sheets_gpus.sheets() if sheet.kind != "shared"}
+    names = (_short(sheet) for sheet in sheets_gpus.sheets() if sheet.kind != "shared")
+    gpus = {name: None for name in names if not _INNER.search(name)}
     models = [model.name.lower() for model in sheets_cpus.models()]
     clouds = ["colab t4", "colab l4", "colab a100", "kaggle 2x t4", "kaggle p100"]
     return (*chips, *boards, *clouds, *models, *gpus)

@@ -24,10 +24,11 @@ from snugly.units import GiB, MiB
 # GNOME or Windows 11 session with a browser). A board or a server: an eighth up to 1 GiB
 # (meminfo__jc.txt: 0.58 GiB of 3.8).
 DESKTOP_MOST, BARE_MOST = 4 * GiB, 1 * GiB
-# What driver and desktop take of a GPU. Captures: RTX 3060 0.47 GiB, RTX 2080 SUPER 0.61 on
-# Linux and 0.98 on Windows, RTX 4080 SUPER 1.00 with a desktop; A10G 0.45, H100 0.52, L40S
-# 0.59 in servers.
-GPU_WITH_SCREEN, GPU_ALONE = 1 * GiB, 640 * MiB
+# What driver and desktop take of a GPU: half a GiB and a 160th of its memory, and half a GiB more
+# where it shows a desktop. At least what captures show missing from the nominal size: A10G 0.46
+# GiB of 22.5, L40S 0.61 of 45, H100 0.88 and A100 0.90 of 80 in servers; RTX 3060 0.47, RTX
+# 4080 SUPER 1.01, RTX 2080 SUPER 0.61 on Linux and 0.98 on Windows with a desktop.
+DRIVER_LEAST, DRIVER_PART, SCREEN = 512 * MiB, 160, 512 * MiB
 # ECC in GDDR memory takes a sixteenth: T4 15.0 of 16 GiB, A10G 22.5 of 24, L40S 45.0 of 48.
 _ECC = 15 / 16
 _SERVER_CARD = re.compile(r"^(Tesla|[ABLH]\d+|GH200|Radeon Instinct|Data Center|GRID)\b")
@@ -118,7 +119,8 @@ def plain_gpu(index: int, total: int, shows: bool, why: str) -> Gpu:
 
 
 def _with_memory(gpu: Gpu, total: int, shows: bool, why: str) -> Gpu:
-    share = min(GPU_WITH_SCREEN if shows else GPU_ALONE, total // 4)
+    share = DRIVER_LEAST + total // DRIVER_PART + (SCREEN if shows else 0)
+    share = min(share, total // 4)
     what = "driver and desktop" if shows else "the driver"
     return replace(
         gpu,

@@ -19,7 +19,10 @@ from snugly.machine.sheets_gpus import Sheet
 MOST_GPUS = 64  # more is no box
 MOST_SOCKETS = 8
 _PIECES = re.compile(r"\s+\+\s+|\s*[,;&]\s*|\s+(?:and|with)\s+")
-_AMOUNT = re.compile(r"(?<![a-z\d.])(\d+(?:\.\d+)?) ?(g|gb|gib|t|tb|tib)\b")
+# "64g" is an amount, "3400g" and "580g" are names.
+_AMOUNT = re.compile(
+    r"(?<![a-z\d.])(\d+(?:\.\d+)?(?= ?[gt]i?b\b)|\d\d?(?= ?g\b)|128(?=g\b)) ?(gi?b|ti?b|g)\b"
+)
 _RAM = re.compile(
     _AMOUNT.pattern + r" *(?:of )?(?:(?:lp)?ddr\d\w*|system|unified|shared)? *(?:ram|memory)\b"
     r"|" + _AMOUNT.pattern + r" *(?:lp)?ddr\d\w*"
@@ -82,6 +85,10 @@ def read_box(text: str) -> Parts:
         raise UserError("No box is named.", "The name is empty.", "Write `rtx 3060` or `m4 24gb`.")
     words = re.sub(r"\((r|tm|c)\)|[®™]", " ", text.lower()).replace("×", "x")
     words = re.sub(r"[()]", " ", words)
+    if any(float(amount[1]) == 0 for amount in _AMOUNT.finditer(words)):
+        raise UserError(
+            f"The box {text!r} says 0 GB.", "No box has that.", "Write the amount as `32gb`."
+        )
     for design, model in _DESIGNS.items():
         words = words.replace(design, "" if model.lower() in words else model.lower())
     kind = next((name for name, sign in _KINDS if re.search(sign, words)), "")

@@ -61,7 +61,8 @@ def _rows(name: str) -> Iterator[list[str]]:
 
 
 @lru_cache(maxsize=1)
-def _families() -> tuple[list[str], ...]:
+def families() -> tuple[list[str], ...]:
+    """Every line of the table of families, in its order."""
     return tuple(_rows("sheets_cpus.csv"))
 
 
@@ -87,7 +88,7 @@ def plain(name: str) -> str:
 def family_of(name: str) -> Family | None:
     """The family that a processor of that name belongs to, or None."""
     text = plain(name)
-    for first, pattern, label, memory, channels, rate, f32, saving, isa, kind in _families():
+    for first, pattern, label, memory, channels, rate, f32, saving, isa, kind in families():
         if first in text and re.search(pattern, text):
             count, transfers = int(channels), int(rate)
             return Family(

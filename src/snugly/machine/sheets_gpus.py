@@ -27,11 +27,11 @@ _LAPTOP = {"laptop", "mobile", "notebook"}
 _FORMS = {"sxm", "pcie", "nvl", "embedded"}
 _TYPE = re.compile(r"hbm\d?e?|l?p?gddr\d[x]?|ddr\d")
 # Versions that no tool tells apart: the chip used, power, memory clock, revision.
-_SILENT = re.compile(
-    r"\b((tu|ga|ad|gm|gp|gk)\d{3}[a-z]?|gh100|gb(1\d\d|20[2-7])"
+SILENT = re.compile(
+    r"\b((tu|ga|ad|gm|gk)\d{3}[a-z]?|gp10[2-8]|gh100|gb(1\d\d|20[2-7])"
     r"|rev\. ?\d|\d+(\.\d+)?w|\d+gbps|480gb)\b"
 )
-_SIZE = re.compile(r"(?<![a-z\d.])(\d+(?:\.\d+)?) ?g(?:i?b)?\b")
+_SIZE = re.compile(r"(?<![a-z\d.])(?:(\d+(?:\.\d+)?) ?gi?b|(\d\d?|144) ?g)\b")
 _OPTIONAL = frozenset({"quadro", "blackwell"})
 _FAMILIES = ("rtx", "gtx", "rx", "arc", "pro", "gt", "quadro")
 
@@ -69,7 +69,7 @@ def take_apart(name: str) -> Wanted:
     text = re.sub(r"\bmig\b.*", " ", text)
     text = re.sub(r"max[- ]?q", " maxq ", text)
     text = re.sub(r"\bsxm\d?\b", " sxm ", text)
-    text = _SILENT.sub(" ", text)
+    text = SILENT.sub(" ", text)
     # "RTX4090", "4060ti", "5090D", "7900xtx": the number stands by itself.
     text = re.sub(r"\b(rtx|gtx|rx|gt)(\d{3,4})", r"\1 \2", text)
     text = re.sub(r"\b(\d{3,4})(ti|super|xtx|xt|gre|d)\b", r"\1 \2", text)
@@ -85,16 +85,16 @@ def take_apart(name: str) -> Wanted:
         "maxq" in words,
         forms[0] if forms else "",
         kinds[0] if kinds else "",
-        float(sizes[1]) if sizes else 0.0,
+        float(sizes[1] or sizes[2]) if sizes else 0.0,
     )
 
 
 @lru_cache(maxsize=1)
 def _lines() -> tuple[tuple[str, str], ...]:
-    """Each line of the table, and the name in it in lower case."""
+    """Each line of the table, and the same in lower case."""
     text = Path(__file__).with_name("sheets_gpus.csv").read_text("utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return tuple((line, line.split(",", 2)[1].lower()) for line in lines[1:])
+    lines = text[text.index("\nmaker,") :].splitlines()[2:]
+    return tuple(zip(lines, "\n".join(lines).lower().splitlines(), strict=True))
 
 
 def _sheet(line: str) -> Sheet:
@@ -138,7 +138,7 @@ def _alternatives(name: str) -> list[str]:
 
 def _named(base: frozenset[str], typed: bool) -> list[tuple[Sheet, Wanted]]:
     """Rows of exactly that name; else of it but for "Quadro" and "Blackwell"."""
-    if not any(re.search(r"\d", word) for word in base) and not base & {"titan", "vii", "jetson"}:
+    if not base:
         return []
     must = base - _OPTIONAL
     rows = [
@@ -149,6 +149,8 @@ def _named(base: frozenset[str], typed: bool) -> list[tuple[Sheet, Wanted]]:
     exact = [row for row in rows if row[1].base == base]
     if exact:
         return exact
+    if not any(re.search(r"\d", word) for word in base) and "jetson" not in base:
+        return []  # "Vega", "Arc": too little to pass over a word
     loose = [row for row in rows if row[1].base - _OPTIONAL == must]
     if loose or not typed:
         return loose if len({row[1].base for row in loose}) == 1 else []
@@ -159,14 +161,14 @@ def _named(base: frozenset[str], typed: bool) -> list[tuple[Sheet, Wanted]]:
 
 
 def _fitting(rows: list[tuple[Sheet, Wanted]], wanted: Wanted) -> list[tuple[Sheet, Wanted]]:
-    """Rows of the kind that is meant. A wish that no row fulfils is passed over."""
-    if wanted.laptop or wanted.max_q:
-        rows = [row for row in rows if row[0].kind == "laptop"] or rows
+    """Rows of the kind that is meant: a laptop's GPU is never a card of the same name."""
+    if wanted.laptop:
+        rows = [row for row in rows if row[0].kind != "card"]
+    elif wanted.max_q:
+        rows = [row for row in rows if row[1].max_q]
     else:
         rows = [row for row in rows if row[0].kind != "laptop"] or rows
         rows = [row for row in rows if not row[1].max_q] or rows
-    if wanted.max_q:
-        rows = [row for row in rows if row[1].max_q] or rows
     if wanted.form:
         rows = [row for row in rows if row[1].form == wanted.form] or rows
     else:

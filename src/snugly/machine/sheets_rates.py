@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from snugly.machine import sheets_apple, sheets_boards, sheets_cpus, sheets_gpus
-from snugly.machine.sheets_apple import Chip
+from snugly.machine import sheets_cpus, sheets_gpus
 from snugly.machine.sheets_gpus import Sheet
 from snugly.machine.types import Fact, Gpu, Machine, assumed, unknown
 from snugly.units import GiB
+
+if TYPE_CHECKING:
+    from snugly.machine.sheets_apple import Chip
 
 # A whole GPU that can be cut has eight slices of memory and seven of processors, an A30 four of
 # both. Source: NVIDIA's MIG user guide, "Concepts".
@@ -52,9 +54,11 @@ def _gpu_facts(gpu: Gpu, machine: Machine) -> dict[str, Fact[float]]:
 def _gpu_name(gpu: Gpu, machine: Machine) -> str | None:
     """The name to look up: the board's for a Jetson, the processor's for graphics inside it."""
     name, board = gpu.name.value, machine.platform.board.value
-    soldered = sheets_boards.board_of(board or "")
-    if gpu.vendor == "nvidia" and gpu.unified.or_else(False) and soldered and soldered.gpu:
-        return soldered.gpu
+    if gpu.vendor == "nvidia" and gpu.unified.or_else(False) and board:
+        from snugly.machine.sheets_boards import board_of
+
+        soldered = board_of(board)
+        return soldered.gpu if soldered and soldered.gpu else name
     if gpu.vendor in ("amd", "intel") and gpu.unified.or_else(False):
         model = sheets_cpus.model_of(machine.cpu.model.or_else(""))
         if model and model.graphics and not (name and sheets_gpus.versions(name)):
@@ -92,8 +96,10 @@ def one_of(values: Sequence[float], how: str, name: str, plain: float = 0.0) -> 
     return assumed(value, how)
 
 
-def chips_of(machine: Machine, name: str, gpu_cores: int) -> tuple[tuple[Chip, ...], str]:
+def chips_of(machine: Machine, name: str, gpu_cores: int) -> tuple[tuple["Chip", ...], str]:
     """The versions of an Apple chip that a machine may have, and how that is said."""
+    from snugly.machine import sheets_apple
+
     cores = machine.cpu.physical_cores.or_else(0)
     ram_gb = machine.memory.total_bytes.or_else(0) / GiB
     chips = sheets_apple.versions(name, gpu_cores, cores, ram_gb)
