@@ -1,0 +1,70 @@
+"""How probable each token of a prompt is: what `echo` with `logprobs` asks for.
+
+The engine tells log probabilities of tokens that it writes, not of those that it reads. So
+it is made to write the prompt: a grammar of token ids leaves it no choice, and the
+probabilities that it tells are the model's own, from before the grammar.
+Source: llama.cpp grammars/README.md (tokens), tools/server populate_token_probs.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from snugly.chat.requests import CompletionRequest, Prompt, TokenizeRequest
+from snugly.chat.types import Delta, TokenLogprob
+from snugly.engine.types import Running
+from snugly.errors import EngineError
+from snugly.server.service import Lent
+
+_AT_ONCE = 256  # tokens per request: a grammar of that many rules is read in a moment
+
+
+async def scored(
+    lent: Lent, request: CompletionRequest, prompt: Prompt
+) -> AsyncGenerator[Delta, None]:
+    """The prompt as pieces of the answer, with log probabilities where those are wanted."""
+    running = lent.lease.running
+    if request.logprobs is None:
+        text = prompt if isinstance(prompt, str) else await running.detokenize(prompt)
+        yield Delta(text=text)
+        return
+    ids = prompt
+    if isinstance(ids, str):
+        ids = await running.tokenize(TokenizeRequest("", ids, add_special=True))
+    if not ids:
+        return
+    first = await running.detokenize(ids[:1])
+    yield Delta(text=first, logprobs=(TokenLogprob(first, None, first.encode(), ids[0]),))
+    done = 1
+    while done < len(ids):
+        before = done
+        async for delta in _forced(running, request, ids, done):
+            done += len(delta.logprobs)
+            yield delta
+        if done == before:
+            raise EngineError("The engine did not follow the prompt.", "It wrote nothing.")
+
+
+async def _forced(
+    running: Running, request: CompletionRequest, ids: tuple[int, ...], start: int
+) -> AsyncGenerator[Delta, None]:
+    """Have the engine write `ids` from `start` on. It stops early after an end-of-turn token."""
+    wanted = ids[start : start + _AT_ONCE]
+    grammar = "root ::= " + " ".join(f"<[{token}]>" for token in wanted)
+    forced = CompletionRequest(
+        (),
+        max_tokens=len(wanted),
+        temperature=0.0,
+        logprobs=request.logprobs,
+        grammar=grammar,
+        wants_tokens=True,
+    )
+    done = start
+    async with aclosing(running.complete(forced, ids[:start])) as deltas:
+        async for delta in deltas:
+            for entry in delta.logprobs:
+                if done >= len(ids) or (entry.id is not None and entry.id != ids[done]):
+                    raise EngineError("The engine did not follow the prompt.", "")
+                done += 1
+            if delta.text or delta.logprobs:
+                yield replace(delta, finish_reason=None, usage=None, stop_word="")

@@ -1,0 +1,179 @@
+"""The server, put together and run until it is told to stop."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from snugly.engine.launch import engine_facts, measured_machine
+from snugly.engine.pool import Limits, Pool
+from snugly.engine.registry import DEFAULT, ENGINES
+from snugly.errors import SnuglyError, UserError
+from snugly.machine.types import Machine
+from snugly.model.lookup import find
+from snugly.model.store import Store
+from snugly.model.types import ModelSpec
+from snugly.plan.choose import choose
+from snugly.plan.types import Need, Plan, Rejected
+from snugly.server.app import make_app
+from snugly.server.ledger import open_ledger
+from snugly.server.protocol import GuardedProtocol
+from snugly.server.security import Policy, check_bind
+from snugly.server.service import Service
+from snugly.server.shelf import Shelf
+from snugly.settings import Settings
+
+# Longer than any client keeps an idle connection (httpx 5 s, Go 90 s behind proxies, Node 5 s):
+# whoever closes first while the other is just sending makes a failed request.
+_KEEP_ALIVE_SECONDS = 75
+_GRACE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What `snugly serve` was asked for. `models` are loaded at once and stay."""
+
+    models: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def policy_of(config: Settings, token: str, secure: bool) -> Policy:
+    """How this server is reached. Raises: UserError for an open server without a token."""
+    policy = Policy(
+        config.serve_host, config.serve_port, token, config.serve_hosts, config.serve_origins,
+        config.serve_keyless, secure,
+    )  # fmt: skip
+    check_bind(policy)
+    return policy
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, so that a taken port is known before anything is loaded.
+
+    Raises: UserError.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # on Windows this would allow to share a port in use
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"Port {port} on {host} is taken.",
+                "Another program listens there, perhaps another `snugly serve`.",
+                "Stop it, or choose another with --port.",
+            ) from None
+        raise UserError(
+            f"{host}:{port} cannot be listened on.", f"{error.strerror or error}."
+        ) from error
+    return bound
+
+
+def pool_of(config: Settings) -> Pool:
+    """The pool of this machine."""
+
+    def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan | Rejected:
+        return choose(machine, spec, need, engine_facts(machine))
+
+    limits = Limits(
+        config.keep_alive_seconds, config.load_wait_seconds, config.serve_slots,
+        config.memory_limit_bytes,
+    )  # fmt: skip
+    return Pool(ENGINES[DEFAULT][1](config), lambda: measured_machine(config), planner, limits)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server that returns when it was told to stop, so that models are stopped too.
+
+    The original sends itself the signal again, which ends the process in the middle of that.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM for as long as the block lasts."""
+        taken = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in taken}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+async def serve(
+    config: Settings, token: str, wish: Wish, bound: socket.socket, say: Callable[[str], None]
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises: HistoryError; what loading the models at the start raises.
+    """
+    secure = wish.certificate is not None
+    policy = policy_of(config, token, secure)
+    shelf = Shelf(Store(config.store))
+    async with open_ledger(config.history) as ledger, pool_of(config) as pool:
+        service = Service(config, pool, shelf, ledger)
+        await _load_first(service, wish.models, say)
+        server = _Server(_uvicorn(make_app(service, policy), wish))
+        scheme = "https" if secure else "http"
+        say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
+        await server.serve(sockets=[bound])
+
+
+async def _load_first(service: Service, models: Sequence[str], say: Callable[[str], None]) -> None:
+    for ref in models:
+        installed = await asyncio.to_thread(find, Store(service.config.store), ref)
+        try:
+            name = (await service.volume(ref)).name
+        except SnuglyError:
+            name = service.shelf.give(installed)
+        volume = await service.volume(name)
+        service.default_ref = service.default_ref or name
+        await service.pool.load(volume.installed, volume.spec, pin=True)
+        say(f"{name} is loaded and stays.")
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _uvicorn(app: Any, wish: Wish) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        ssl_certfile=wish.certificate,
+        ssl_keyfile=wish.key,
+    )
+
+
+def run(
+    config: Settings, token: str, wish: Wish, bound: socket.socket, say: Callable[[str], None]
+) -> None:
+    """`serve` on the quickest event loop that there is."""
+    work = serve(config, token, wish, bound, say)
+    try:
+        import uvloop
+    except ImportError:  # Windows, PyPy
+        asyncio.run(work)
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)

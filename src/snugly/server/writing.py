@@ -1,0 +1,149 @@
+"""From a request for text to its pieces: chats, completions, texts to fill in."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from snugly.chat.answer import Answer, gather
+from snugly.chat.requests import (
+    CompletionRequest,
+    GenerateRequest,
+    InfillRequest,
+    Prompt,
+)
+from snugly.chat.types import ChatRequest, Delta, Message
+from snugly.errors import PromptTooLong
+from snugly.server.calls import Call
+from snugly.server.dialects.types import Body, Reply, Writer
+from snugly.server.filling import filled
+from snugly.server.scoring import scored
+from snugly.server.service import Lent, advise
+
+# Of the context, what an answer gets at least where a prompt may be trimmed and the client
+# does not say how long the answer may be.
+_ROOM_FOR_ANSWER = 4
+
+Whole = Callable[[Reply, Sequence[Answer]], Any]
+MakeWriter = Callable[[Reply], Writer]
+
+
+async def write_text(
+    call: Call, request: GenerateRequest, whole: Whole, writer: MakeWriter
+) -> Body | None:
+    """Answer a request for text, whole or in pieces, in the dialect of the two functions."""
+    async with call.service.lend(
+        call, request.model, context=request.context, keep_alive=request.keep_alive
+    ) as lent:
+        reply = call.reply(lent.name, lent.lease, lent.wait_ms)
+        if isinstance(request, ChatRequest):
+            request = await fitting(call, lent, request)
+        deltas = pieces(call, lent, request)
+        if request.stream:
+            await call.stream(writer(reply), deltas)
+            return None
+        body: Body = whole(reply, await gathered(call, deltas))
+    return body
+
+
+async def gathered(call: Call, deltas: AsyncGenerator[Delta, None]) -> tuple[Answer, ...]:
+    """Whole answers."""
+    found: list[Delta] = []
+    async with aclosing(deltas):
+        async for delta in deltas:
+            call.saw(delta)
+            found.append(delta)
+    return gather(found)
+
+
+async def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+    """The pieces of all answers, one answer after the other."""
+    running = lent.lease.running
+    if isinstance(request, ChatRequest):
+        asked = advise(request, lent.volume)
+        for choice in range(asked.n):
+            async for delta in _one(running.stream(_alone(asked, choice)), choice):
+                yield delta
+        return
+    prompts = (
+        request.prompts
+        if isinstance(request, CompletionRequest)
+        else (await filled(lent, request),)
+    )
+    for index, prompt in enumerate(prompts):
+        for choice in range(index * request.n, (index + 1) * request.n):
+            async for delta in _completed(lent, request, prompt, choice):
+                yield delta
+
+
+async def _completed(
+    lent: Lent, request: CompletionRequest | InfillRequest, prompt: Prompt, choice: int
+) -> AsyncGenerator[Delta, None]:
+    if isinstance(request, CompletionRequest) and request.echo:
+        async for delta in _one(scored(lent, request, prompt), choice):
+            yield delta
+        if request.max_tokens == 0:
+            return
+    one = _alone(request, choice % request.n)
+    async for delta in _one(lent.lease.running.complete(one, prompt), choice):
+        yield delta
+
+
+def _alone(request: Any, choice: int) -> Any:
+    """One of several answers; with a seed each has its own, so that they differ."""
+    if request.seed is not None:
+        return replace(request, n=1, seed=request.seed + choice)
+    return replace(request, n=1)
+
+
+async def _one(deltas: AsyncGenerator[Delta, None], choice: int) -> AsyncGenerator[Delta, None]:
+    async with aclosing(deltas):
+        async for delta in deltas:
+            yield replace(delta, choice=choice) if choice else delta
+
+
+# ---- prompts that are too long
+
+
+async def fitting(call: Call, lent: Lent, request: ChatRequest) -> ChatRequest:
+    """The request, shortened where its client allows that and it must be.
+
+    Left out are whole turns, the oldest first, never the system prompt nor the last
+    question; a header of the answer says how many.
+
+    Raises: PromptTooLong where even the last question alone is too long.
+    """
+    if not request.trim:
+        return request
+    context = lent.lease.plan.context
+    room = context - min(request.max_tokens or context // _ROOM_FOR_ANSWER, context // 2)
+    tokens = before = await lent.lease.running.count_tokens(request)
+    kept, dropped = request, 0
+    while tokens > room:
+        shorter = without_oldest(kept.messages)
+        if shorter is None:
+            if tokens < context:
+                break  # the answer gets what is left
+            raise PromptTooLong(
+                f"The last question alone has {tokens:,} tokens and the context holds {context:,}.",
+                "Everything before it has been left out already, as the request allows.",
+                "Shorten it, or take a model with a longer context.",
+            )
+        dropped += len(kept.messages) - len(shorter)
+        kept = replace(kept, messages=shorter)
+        tokens = await lent.lease.running.count_tokens(kept)
+    if dropped:
+        said = f"messages={dropped}; tokens={before - tokens}"
+        call.headers.append((b"x-snugly-left-out", said.encode()))
+    return kept
+
+
+def without_oldest(messages: Sequence[Message]) -> tuple[Message, ...] | None:
+    """The conversation without its oldest exchange; None where only the last question is left.
+
+    An exchange is a question with all that answers it: a tool's result never stands alone.
+    """
+    first = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
+    following = (i for i in range(first + 1, len(messages)) if messages[i].role == "user")
+    second = next(following, None)
+    return None if second is None else (*messages[:first], *messages[second:])
