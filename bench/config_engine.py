@@ -1,6 +1,6 @@
 """Does llama.cpp load what we say its converter would write? Every config, by the engine itself.
 
-    python bench/config_engine.py [NAME...]     of tests/golden/configs (default: all)
+    python bench/config_engine.py [NAME...]     of tests/golden/configs and of the catalogue
 
 For each config a GGUF is made with our metadata and tensors and a body of holes, the vocabulary,
 layers and experts cut down so that it stays small, and loaded by the library in the xllamacpp
@@ -27,11 +27,13 @@ from snugly.model.config import header_of_config
 from snugly.model.types import GgufHeader
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden/configs"
+CATALOGUE = Path(__file__).parents[1] / "src/snugly/model/catalog_configs.json"
 SMALLER = {
     ("vocab_size", "padded_vocab_size", "vocab_size_per_layer_input"): 512,
     ("num_local_experts", "num_experts", "n_routed_experts"): 8,
     ("num_experts_per_tok", "top_k_experts"): 2,
     ("n_group", "topk_group"): 1,
+    ("num_kv_shared_layers",): 4,
 }
 LISTS = ("layer_types", "block_configs", "hybrid_layer_pattern", "moe_layer_freq")
 # What the loader asks for and planning does not: (key, value, in which architectures).
@@ -133,6 +135,7 @@ def main(names: list[str]) -> int:
     """Print a line per config; exit code 1 when one that is covered does not load."""
     configs = json.loads((GOLDEN / "configs.json").read_text())
     configs |= json.loads((GOLDEN / "class_defaults.json").read_text())
+    configs |= {name: row["config"] for name, row in json.loads(CATALOGUE.read_text()).items()}
     loaded = failed = 0
     for name in names or sorted(configs):
         try:

@@ -18,6 +18,7 @@ def models(
     *,
     verify: Annotated[bool, Parameter(negative="")] = False,
     available: Annotated[bool, Parameter(negative="")] = False,
+    task: Annotated[str, Parameter(name="--for")] = "",
     as_json: _Json = False,
 ) -> None:
     """List the models that can be run now.
@@ -26,6 +27,9 @@ def models(
     ----------
     available
         List the models that have a short name, to be fetched with `snugly pull`.
+    task
+        Of these only what is made for it, best first: chat, code, complete, summarize,
+        reason, translate, embed or rerank.
     verify
         Read every byte again and compare with the recorded SHA-256.
     as_json
@@ -34,8 +38,10 @@ def models(
     from snugly.model.store import Store
     from snugly.settings import settings
 
-    if available:
-        _print_available(as_json)
+    if available or task:
+        from snugly.cli.models_available import print_available
+
+        print_available(task, as_json)
         return
     store = Store(settings().store)
     installed, problems = store.survey()
@@ -50,27 +56,6 @@ def models(
     for problem in problems:
         note(f"{problem.ref}: {problem.problem} {problem.remedy}")
     _demand_whole([item for item in checked.values() if item.problem])
-
-
-def _print_available(as_json: bool) -> None:
-    from rich.table import Table
-
-    from snugly.model.catalog import entries
-    from snugly.units import format_bytes, format_count
-
-    if as_json:
-        print_json(entries())
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("NAME", no_wrap=True)
-    table.add_column("PARAMETERS", justify="right", no_wrap=True)
-    table.add_column("BYTES", justify="right", no_wrap=True)
-    table.add_column("FROM", overflow="ellipsis", no_wrap=True)
-    for entry in entries():
-        size = format_bytes(entry.file_bytes) if entry.file_bytes else ""
-        table.add_row(entry.alias, format_count(entry.n_params), size, entry.repository)
-    console().print(table)
-    note("Bytes are shown where a list states them. Any GGUF repository of the hub works too.")
 
 
 def rm(ref: str, /, *, as_json: _Json = False) -> None:

@@ -5,7 +5,7 @@
     open_points(config)              what the config left open, and what was taken instead
 
 Each architecture is a table (config_dense, config_experts, config_hybrids, config_states,
-config_others); one that has none is refused by name, never guessed. Pure.
+config_others, config_encoders); one that has none is refused by name, never guessed. Pure.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from snugly.errors import UserError
 from snugly.model.config_base import Family
 from snugly.model.config_dense import DENSE
+from snugly.model.config_encoders import ENCODERS
 from snugly.model.config_experts import SPARSE
 from snugly.model.config_fields import Config
 from snugly.model.config_hybrids import HYBRIDS
@@ -24,7 +25,7 @@ from snugly.model.types import GgufHeader, ModelSpec
 
 FAMILIES: dict[str, Family] = {
     kind: family
-    for family in DENSE + SPARSE + HYBRIDS + STATES + OTHERS
+    for family in DENSE + SPARSE + HYBRIDS + STATES + OTHERS + ENCODERS
     for kind in family.model_types
 }
 _F16 = 1  # general.file_type of an F16 file: gguf LlamaFileType.MOSTLY_F16

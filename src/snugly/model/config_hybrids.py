@@ -94,12 +94,16 @@ def _gemma4(config: Config) -> Shape:
         experts_of(config, shape, "moe_intermediate_size", "expert_intermediate_size")
     double = config.flag("use_double_wide_mlp")
     for number, (layer, sliding) in enumerate(zip(shape.layers, slides, strict=True)):
-        reuses = number >= n - shared  # such a layer looks into another's cache
+        # Such a layer looks into another's cache. Its class has no keys and values, but
+        # checkpoints have, and a converter writes them: 601 tensors of E2B, 720 of E4B in load
+        # logs (animehacker/llama-turboquant issue 3, ggml-org/llama.cpp issue 21328).
+        reuses = number >= n - shared
         head, kv = (sizes["head"], sizes["kv_heads"]) if sliding else (wide, kv_wide)
         one = config.flag("attention_k_eq_v") and not sliding  # keys serve as values
         layer.update(
             head=head, q=sizes["heads"] * head, o=sizes["heads"] * head,
             k=0 if reuses else kv * head, v=0 if reuses or one else kv * head,
+            k_unused=kv * head if reuses else 0, v_unused=kv * head if reuses and not one else 0,
             ff=sizes["ff"] * (2 if double and reuses else 1),
         )  # fmt: skip
     shape.metadata |= {
@@ -159,7 +163,10 @@ _ALPHA_BETA = rows("""
     ssm_alpha.weight: embd v_heads if state
     ssm_beta.weight: embd v_heads if state
 """)
-_GEMMA4_MOE = rows("""
+_GEMMA4_LAYER = rows("""
+    attn_k.weight: embd k_unused if k_unused
+    attn_v.weight: embd v_unused if v_unused
+    attn_k_norm.weight: head if k_unused
     ffn_gate_inp.weight: embd experts if experts
     ffn_gate_inp.scale: embd if experts
     pre_ffw_norm_2.weight: embd if experts
@@ -189,7 +196,7 @@ HYBRIDS: tuple[Family, ...] = (
            _qwen_next,
            {"tie_word_embeddings": False, "head_dim": 256, "num_key_value_heads": 2}),
     Family("gemma4", ("gemma4", "gemma4_text"), TOP + _GEMMA4_TOP,
-           ATTN_NORM + QKV + QK_NORM + FFN_NORM + FFN + POST_NORMS + _GEMMA4_MOE, _gemma4,
+           ATTN_NORM + QKV + QK_NORM + FFN_NORM + FFN + POST_NORMS + _GEMMA4_LAYER, _gemma4,
            {
             "tie_word_embeddings": True, "global_head_dim": 512, "head_dim": 256,
             "num_key_value_heads": 4,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from snugly.machine.types import Machine
 from snugly.model.catalog import Entry
+from snugly.model.catalog_quality import quality_of
 from snugly.model.types import ModelSpec
 from snugly.plan.choose import pool_for, reserve_bytes
 from snugly.plan.types import EngineFacts, Plan
@@ -80,9 +81,10 @@ def best(candidates: Sequence[tuple[ModelSpec, Plan]], machine: Machine) -> int 
 def better(
     entries: Iterable[Entry], machine: Machine, engine: EngineFacts, than_params: int
 ) -> Suggestion | None:
-    """The largest chat model of the catalogue that would fit and keep a readable pace.
+    """The best chat model of the catalogue that would fit and keep a readable pace.
 
-    Its size is taken with both copies of the weights, so a suggestion does not disappoint.
+    Best by `quality_of`, among those larger than what is here. Its size is taken with both
+    copies of the weights, so a suggestion does not disappoint.
     """
     pool = pool_for(machine, engine)
     budget = pool.free_bytes - reserve_bytes(pool)
@@ -95,7 +97,7 @@ def better(
         needed = 2 * size + _kv_bytes(entry) + 200 * MiB
         if needed <= budget and size + 1 * GiB <= machine.disk.free_bytes.or_else(0):
             fitting.append(Suggestion(entry, size, needed))
-    return max(fitting, key=lambda s: s.entry.n_params, default=None)
+    return max(fitting, key=lambda s: quality_of(s.entry, "chat").value, default=None)
 
 
 def _kv_bytes(entry: Entry) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ LAST_LAYER_IS_EXTRA = {
 }  # fmt: skip
 # The copies say 262144 rows, the checkpoints have 262208 (golden/configs/README.md).
 MORE_ROWS = {"google__gemma-3-4b-it": 64 * 2560, "google__gemma-3-27b-it": 64 * 5376}
+# transformers leaves out keys and values of layers that read another's cache; checkpoints have
+# them and a converter writes them (config_hybrids._gemma4). Of 30 layers the last 10:
+UNUSED_KEYS = {"gemma4_shared": range(20, 30)}
 # transformers takes its class default 1536 for a q_lora_rank that the copy dropped.
 OTHERS = {"deepseek-ai__DeepSeek-V2-Lite-Chat"}
 REFUSED = {
@@ -63,6 +67,10 @@ def test_parameters_and_tying_are_those_of_transformers(name: str) -> None:
         for tensor in header(name).tensors
         if not any(word in tensor.name for word in NOT_PARAMETERS)
         and not tensor.name.startswith(f"blk.{LAST_LAYER_IS_EXTRA.get(name, -1)}.")
+        and not any(
+            tensor.name.startswith((f"blk.{n}.attn_k", f"blk.{n}.attn_v"))
+            for n in UNUSED_KEYS.get(name, ())
+        )
     ]
     count = sum(tensor.n_elements for tensor in tensors) - MORE_ROWS.get(name, 0)
     assert count == int(COUNTS[name]["parameters"])
@@ -167,6 +175,14 @@ def test_gpt_oss_keeps_its_experts_in_four_bits() -> None:
     assert types["blk.0.ffn_up_exps.weight"] == "MXFP4"
     assert types["blk.0.ffn_up_exps.bias"] == "F32"
     assert types["blk.0.attn_q.weight"] == "F16"
+
+
+def test_gemma_4_has_as_many_tensors_as_published_files() -> None:
+    # Load logs: animehacker/llama-turboquant issue 3, ggml-org/llama.cpp issues 21328 and 21760.
+    catalogue = json.loads(files("snugly.model").joinpath("catalog_configs.json").read_text())
+    for name, count in (("E2B", 601), ("E4B", 720), ("31B", 833)):
+        config = catalogue[f"google/gemma-4-{name}-it"]["config"]
+        assert len(header_of_config(config, name).tensors) == count
 
 
 def test_the_width_of_lfm2_is_the_adjusted_one() -> None:

@@ -3,6 +3,7 @@ from tests.making import CPU_ENGINE, hub_configs, machine, spec
 from snugly.errors import UserError
 from snugly.machine.types import Rates, measured
 from snugly.model.catalog import entries
+from snugly.model.catalog_quality import quality_of
 from snugly.model.config import spec_of_config
 from snugly.model.types import ModelSpec, Tensor
 from snugly.plan.best import _BYTES_PER_PARAMETER, active_bytes, best, better
@@ -59,15 +60,15 @@ def test_of_a_mixture_only_the_used_experts_count() -> None:
 
 
 def test_a_suggestion_fits_and_grows_with_the_box() -> None:
-    sizes = []
+    qualities = []
     for ram in (2, 8, 16, 64):
         box = machine(ram * GiB)
         found = better(entries(), box, CPU_ENGINE, 135_000_000)
         if found is not None:
             assert found.needed_bytes <= box.ram.free_bytes
-            sizes.append(found.entry.n_params)
-    assert len(sizes) >= 3
-    assert sizes == sorted(sizes)
+            qualities.append(quality_of(found.entry, "chat").value)
+    assert len(qualities) >= 3
+    assert qualities == sorted(qualities)
 
 
 def test_bytes_per_parameter_are_those_of_real_shapes() -> None:
