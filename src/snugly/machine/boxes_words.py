@@ -123,7 +123,9 @@ def _add(parts: Parts, piece: str, text: str) -> Parts:
     rest = _AMOUNT.sub(" ", piece).strip()
     if found := _apple(parts, rest, size, text):
         return found
-    if not _AROUND.sub(" ", rest).strip(" -:"):
+    if not _bare(rest):
+        if re.search(r"\b(gpus?|vram|igpu)\b", rest):
+            raise _unknown(piece, text)
         return replace(parts, spare=size or parts.spare) if size else parts
     if (board := sheets_boards.board_of(rest)) is not None:
         return replace(parts, board=board, ram_gb=parts.ram_gb or size)
@@ -157,7 +159,7 @@ def _cards_named(name: str) -> bool:
 def _apple(parts: Parts, rest: str, size: float, text: str) -> Parts | None:
     name = sheets_apple.chip_name(rest)
     if re.search(r"\b(tesla|quadro|geforce|radeon)\b", rest) or name is None:
-        if re.search(r"\b(apple|mac|macbook|imac)\b", rest):
+        if re.search(r"\b(apple|mac|macbook|imac)\b", rest) and not sheets_cpus.model_of(rest):
             raise UserError(
                 f"Which chip {text!r} means is not said.",
                 "Macs are told apart by their chip.",
@@ -211,6 +213,9 @@ def _one_size(found: tuple[Sheet, ...], count: int, name: str) -> tuple[Cards, l
 def _count(piece: str) -> tuple[int, str]:
     """How many, and of what: "2x rtx 3090", "dual a6000", "t4 x2"."""
     piece = re.sub(r"^(dual|twin|two) ", "2x ", piece.strip())
+    piece = re.sub(
+        r"^(\d) (?=(nvidia |amd |intel )?(rtx|gtx|rx|arc|geforce|radeon) )", r"\1x ", piece
+    )
     ahead = re.match(r"(\d{1,3}) ?x ?(?=[a-z])(.*)", piece) or re.match(r"(\d{1,3}) x (.*)", piece)
     if ahead:
         return max(1, min(int(ahead[1]), MOST_GPUS)), ahead[2]

@@ -110,7 +110,7 @@ def typed_model(text: str) -> Model | None:
     if found := model_of(text):
         return found
     words = _spelled(text)
-    if found := model_of(words) or model_of(re.sub(r"(\d\d?k?)f\b", r"\1", words)):
+    if found := model_of(words) or model_of(re.sub(r"(\d\d?k?)[fp]\b", r"\1", words)):
         return found
     have = set(words.split())
     named = [m for m in models() if _number(m.name) in have and _may_mean(m, have)]
@@ -131,13 +131,17 @@ def like(text: str) -> Model | None:
     """
     words = _spelled(text)
     family = family_of(words)
-    tiers = re.findall(r"\b(?:i?[3579]|gold|silver|platinum)\b", words)
-    if family is None or not tiers:
+    named = re.search(r"\b(ryzen|core|xeon|epyc|snapdragon|ampere|n\d).*", words)
+    if family is None or named is None:
         return None
-    kin = [model for model in models() if tiers[0] in re.split(r"[ -]", model.name.lower())]
-    kin = [model for model in kin if family_of(model.name) == family]
+    kin = [model for model in models() if family_of(model.name) == family]
+    if tiers := re.findall(r"\b(?:i?[3579]|gold|silver|platinum)\b", words):
+        kin = [model for model in kin if tiers[0] in re.split(r"[ -]", model.name.lower())]
     least = min(kin, key=lambda model: (model.fast * model.clock, model.cores), default=None)
-    name = re.sub(r"\bI(?=\d-)", "i", words.title())
+    name = " ".join(
+        word.upper() if re.match(r"\d", word) else word.capitalize() if word[0] != "i" else word
+        for word in re.sub(r"(?<=i\d-)\S+", lambda match: match[0].upper(), named[0]).split()
+    )
     return least._replace(name=name, graphics="") if least else None
 
 

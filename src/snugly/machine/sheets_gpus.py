@@ -195,8 +195,8 @@ def _nearest(rows: list[Sheet], size: float) -> list[Sheet]:
 
 
 def plainest(found: Iterable[Sheet]) -> Sheet:
-    """The version that gives them all their name: no Max-Q, the shortest name."""
-    return min(found, key=lambda sheet: ("Max-Q" in sheet.name, len(sheet.name)))
+    """The version that gives them all their name: no Max-Q, no OEM, the shortest name."""
+    return min(found, key=lambda s: ("Max-Q" in s.name or "OEM" in s.name, len(s.name)))
 
 
 def common(values: Iterable[float], plain: float = 0.0) -> tuple[float | None, bool]:
