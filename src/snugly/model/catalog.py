@@ -46,7 +46,7 @@ class Entry:
     context_train: int
     licence: str
     tasks: tuple[str, ...]  # of TASKS
-    languages: tuple[str, ...]  # ISO 639-1, as the card lists them; () where it does not
+    languages: tuple[str, ...]  # ISO 639-1, as the card lists them; "mul": a hundred and more
     fim: str  # family of fill-in-the-middle tokens; "" when it has none
     tools: bool  # trained to call functions
     vision: bool  # reads pictures, with the projector beside it

@@ -90,10 +90,13 @@ def _layers(noun: Any, value: Mapping[str, Any]) -> tuple[Any, ...]:
     if noun is Attention:
         unique = [noun(AttentionKind(row[0]), *row[1:]) for row in rows]
     else:
-        unique = [noun(*_tuples(row)) for row in rows]
+        unique = [noun(*map(_tuples, row)) for row in rows]
     found = dict(zip(_LETTERS, unique, strict=False))
     return tuple([found[letter] for letter in value["index"]])
 
 
 def _tuples(value: Any) -> Any:
-    return tuple([_tuples(item) for item in value]) if isinstance(value, list) else value
+    """Lists as tuples, one or two deep, which is as deep as values of a Build go."""
+    if not isinstance(value, list):
+        return value
+    return tuple(map(tuple, value)) if value and isinstance(value[0], list) else tuple(value)
