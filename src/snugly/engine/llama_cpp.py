@@ -11,6 +11,7 @@ from snugly.engine.address import Address, new_address
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.process import EngineProcess
 from snugly.engine.types import Mode
+from snugly.model.gguf import read_header
 from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.types import EngineFacts, Plan
 from snugly.units import MiB
@@ -60,6 +61,8 @@ class LlamaCpp:
     async def start(self, plan: Plan, mode: Mode = "generate") -> LlamaCppRunning:
         """Start a worker for `plan` and wait until it answers."""
         config = worker_config(plan, address := new_address()) | {"mode": mode}
+        if mode != "generate":
+            config["pooling"] = await asyncio.to_thread(pooling, plan.model_path, mode)
         process = EngineProcess(self.command, address)
         # Importing the HTTP client takes as long as loading a small model: do both at once.
         client = asyncio.create_task(asyncio.to_thread(import_module, "httpx2"))
@@ -72,9 +75,32 @@ class LlamaCpp:
         return LlamaCppRunning(plan, process, self.silence_seconds)
 
 
+def pooling(model_path: str, mode: Mode) -> str:
+    """How the vectors of a text's tokens become one; empty: as the model's header says.
+
+    Where it says nothing: a decoder's last token has seen all others; of an encoder's the
+    mean is taken, as sentence-transformers does.
+
+    Raises: BadModelFile.
+    """
+    if mode == "rerank":
+        return "rank"
+    metadata = read_header(model_path).metadata
+    architecture = metadata.get("general.architecture", "")
+    if metadata.get(f"{architecture}.pooling_type", 0):
+        return ""
+    return "last" if metadata.get(f"{architecture}.attention.causal", True) else "mean"
+
+
 def worker_config(plan: Plan, address: Address) -> dict[str, Any]:
     """What the worker reads from its stdin. The key travels here, never in arguments."""
     names = ("model_path", "model_name", "threads", "threads_batch", "gpu_layers")
     chosen = {name: getattr(plan, name) for name in names}
-    how = {name: getattr(plan.setup, name) for name in ("context", "batch", "ubatch", "repack")}
+    kept = ("context", "batch", "ubatch", "repack", "n_seq", "kv_type", "flash_attention")
+    how = {name: getattr(plan.setup, name) for name in kept}
+    how["v_type"] = plan.setup.v_type or plan.setup.kv_type
+    how["kv_on_gpu"] = plan.placement.kv_on_gpu
+    # Counts of layers: llama.cpp divides what it offloads in their proportion, exactly.
+    how["tensor_split"] = list(plan.placement.gpu_layers)
+    how["cpu_experts"] = plan.placement.cpu_experts
     return chosen | how | {"checkpoints": CHECKPOINTS} | asdict(address)

@@ -52,14 +52,36 @@ def _watch_parent(socket: str) -> None:
     os._exit(0)
 
 
-def _set_mode(xllamacpp: Any, params: Any, mode: str) -> None:
-    """What vectors and relevances need. A text is read in one piece then."""
+def _set_mode(xllamacpp: Any, params: Any, mode: str, pooling: str) -> None:
+    """What vectors and relevances need. An encoder reads a text in one micro-batch then."""
     if mode == "generate":
         return
     params.embedding = True
-    params.n_batch = params.n_ubatch = max(params.n_ubatch, params.n_batch)
-    if mode == "rerank":
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+    params.n_batch = params.n_ubatch
+    if pooling:
+        params.pooling_type = getattr(
+            xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{pooling.upper()}"
+        )
+
+
+def _set_memory(xllamacpp: Any, params: Any, config: dict[str, Any]) -> None:
+    """Slots, caches and what lies where, as the plan has it."""
+    params.n_parallel = config.get("n_seq", 1)
+    params.kv_unified = True  # all slots share the context
+    types = xllamacpp.ggml_type
+    params.cache_type_k = getattr(types, "GGML_TYPE_" + config.get("kv_type", "F16"))
+    params.cache_type_v = getattr(types, "GGML_TYPE_" + config.get("v_type", "F16"))
+    params.flash_attn_type = int(config.get("flash_attention", True))  # 1 is on
+    params.no_kv_offload = not config.get("kv_on_gpu", True)
+    split = config.get("tensor_split", [])
+    if len(split) > 1:
+        room = len(params.tensor_split)  # llama.cpp's most devices; zeros follow
+        params.tensor_split = [float(count) for count in split] + [0.0] * (room - len(split))
+    # As --n-cpu-moe names them: llama.cpp common/common.h, LLM_FFN_EXPS_REGEX.
+    params.tensor_buft_overrides = ",".join(
+        rf"blk\.{layer}\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU"
+        for layer in range(config.get("cpu_experts", 0))
+    )
 
 
 def _serve(config: dict[str, Any]) -> object:
@@ -78,12 +100,11 @@ def _serve(config: dict[str, Any]) -> object:
     params.n_ctx_checkpoints = config["checkpoints"]
     # The plan has sized everything: the engine must neither shrink nor grow it.
     params.fit_params = False
-    params.n_parallel = 1
+    _set_memory(xllamacpp, params, config)
     params.cache_ram_mib = 0  # 8 GiB by default
     params.ctx_shift = False  # it would drop the oldest part of the prompt silently
-    params.flash_attn_type = 1  # the plan's compute buffer counts on it
     params.warmup = False  # its cost would come before the first token
-    _set_mode(xllamacpp, params, config.get("mode", "generate"))
+    _set_mode(xllamacpp, params, config.get("mode", "generate"), config.get("pooling", ""))
     params.endpoint_slots = False
     params.ui = False
     # Each answer holds one of these for as long as it lasts; four more for short questions.

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from snugly.model.types import Build, Bytes, LayerWeights, ModelSpec, Tensor
 
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
-_LOOKED_UP = ("token_embd.weight", "per_layer_token_embd.weight")
+# Where llama.cpp puts what belongs to no block: src/llama-arch.cpp, LLM_TENSOR_INFOS.
+_LOOKED_UP = (
+    "token_embd.weight",
+    "per_layer_token_embd.weight",
+    "position_embd.weight",
+    "token_types.weight",
+)
+_WITH_FIRST_LAYER = ("per_layer_model_proj.weight", "per_layer_proj_norm.weight")
 _EXPERTS = re.compile(r"_(exps|chexps)\b")  # as llama.cpp's --cpu-moe matches them
 
 
@@ -21,6 +28,8 @@ def build_of(spec: ModelSpec) -> Build:
         if block:
             side = experts if _EXPERTS.search(tensor.name) else dense
             side.setdefault(int(block[1]), []).append(tensor)
+        elif tensor.name in _WITH_FIRST_LAYER:
+            dense.setdefault(0, []).append(tensor)
         elif tensor.name in _LOOKED_UP:
             embedding.append(tensor)
             if spec.tied_embeddings and tensor.name == _LOOKED_UP[0]:

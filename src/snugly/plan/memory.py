@@ -1,185 +1,198 @@
-"""How many bytes a run takes. First form: one sequence, f16 cache, one pool.
+"""How many bytes a run takes of each pool: weights, caches, compute buffers, overhead.
 
-Exact: weights, repacked copy, KV cache and recurrent state of every kind of attention.
-Fitted: compute buffer, overhead; the fit and its residuals are in docs/journal.md and are
-printed by `bench/memory.py`.
+Weights and caches are exact; compute buffers follow llama.cpp's own layout
+(`plan.buffers`); overhead is fitted (docs/plan.md). `bench/device_memory.py` prints this
+beside llama.cpp's accounting, `bench/memory.py` beside what a process really took.
 """
 
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
 
-from snugly.model.ggml_types import row_bytes
-from snugly.model.types import Attention, ModelSpec
-from snugly.plan.types import EngineFacts, Estimate, PoolUse
-from snugly.units import KiB, MiB
+from snugly.machine.types import Pool
+from snugly.model.build import build_of
+from snugly.model.types import Build, ModelSpec
+from snugly.plan.buffers import TAKES_OVER, Spread, compute_bytes, output_bytes, spread
+from snugly.plan.cache import (
+    CACHE_TYPE,
+    CACHE_TYPES,
+    CELL_STEP,
+    CHECKPOINTS,
+    cells,
+    checkpoint_bytes,
+    kv_bytes,
+)
+from snugly.plan.profile import Profile, profile_of
+from snugly.plan.types import (
+    EngineFacts,
+    Estimate,
+    Extras,
+    Placement,
+    PoolUse,
+    Setup,
+)
+from snugly.units import GiB, KiB, MiB
 
-CELL_STEP = 256  # llama.cpp pads every cache to a multiple of this many cells
-CACHE_TYPE = "F16"
-# Source: llama.cpp common/arg.cpp, kv_cache_types.
-CACHE_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")
-CHECKPOINTS = 3  # snapshots of the sliding caches that we let the engine keep
+__all__ = [
+    "CACHE_TYPE", "CACHE_TYPES", "CELL_STEP", "CHECKPOINTS", "NOTHING_MORE", "cells",
+    "checkpoint_bytes", "estimate", "kv_bytes", "overhead_bytes", "pool_uses", "repack_bytes",
+]  # fmt: skip
+
+NOTHING_MORE = Extras()
 _ALLOWANCE = 4 * MiB  # allocator, threads, HTTP buffers: 2..5 MiB seen on four models
+# Beside the projector's weights, for its graph: what Ollama leaves free for it
+# (design notes; it depends on the picture's size, which a plan does not know).
+_PROJECTOR_ROOM = 1 * GiB
 
 
-def cells(
-    layer: Attention,
-    context: int,
-    ubatch: int,
-    n_seq: int = 1,
-    *,
-    unified: bool = True,
-    swa_full: bool = False,
-) -> int:
-    """Cache cells that one layer keeps for `n_seq` sequences with `context` tokens in all.
+def pool_uses(
+    build: Build,
+    setup: Setup,
+    placement: Placement,
+    pools: Sequence[Pool],
+    engine: EngineFacts,
+    extras: Extras = NOTHING_MORE,
+) -> tuple[PoolUse, ...]:
+    """Peak bytes of a run in each pool, in the order of `pools`.
 
-    Unified, the sequences share one cache; else each has its part of the context to
-    itself. A layer with a window keeps it (for each sequence where they share) and one
-    micro-batch, never more than the context, unless `swa_full`.
-    Source: llama.cpp src/llama-context.cpp, src/llama-kv-cache-iswa.cpp.
+    `pools` are as in `Machine.pools`: RAM first, then the GPUs that `placement.gpu_layers`
+    counts, in that order. Where GPUs outnumber their pools they take from the last one, so
+    that a single pool means memory shared by CPU and GPU.
+
+    Raises: ValueError when more layers are placed than there are, and for a cache type
+    whose blocks do not divide a head.
     """
-    whole = _padded(context)
-    streams = 1 if unified else n_seq
-    size = whole if unified else _padded(whole // n_seq)
-    if layer.compression is not None:  # DeepSeek V4 never shares between sequences
-        streams = n_seq
-    if layer.window and not swa_full:
-        sharing = n_seq if streams == 1 else 1
-        return streams * _padded(min(size, layer.window * sharing + ubatch))
-    return streams * size
-
-
-def kv_bytes(
-    spec: ModelSpec,
-    context: int,
-    ubatch: int,
-    kv_type: str = CACHE_TYPE,
-    v_type: str | None = None,
-    n_seq: int = 1,
-    *,
-    unified: bool = True,
-    swa_full: bool = False,
-) -> int:
-    """Bytes of all that a model remembers of `context` tokens: KV cache and recurrent state.
-
-    K is kept in `kv_type`, V in `v_type` (or as K); states in f32. For `n_seq` sequences
-    the context is shared (`unified`) or divided. Flash attention on; layers that only
-    draft are not counted. Exact: `bench/kv_accuracy.py` prints it beside llama.cpp's own.
-
-    Raises: ValueError for a type that the engine does not take, or one whose blocks do
-    not divide the length of a head.
-    Source: llama.cpp src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp.
-    """
-    types = (kv_type, v_type or kv_type)
-    for kept in types:
-        if kept not in CACHE_TYPES:
-            raise ValueError(f"{kept!r} is no cache type; there are {', '.join(CACHE_TYPES)}")
-    total = 0
-    for layer, count in Counter(spec.layers).items():  # most layers are alike
-        one = n_seq * layer.state_bytes
-        if layer.cached and layer.kv_heads:
-            size = cells(layer, context, ubatch, n_seq, unified=unified, swa_full=swa_full)
-            one += size * _cell_bytes(layer, types)
-        if layer.cached and (layer.index_key or layer.compression):
-            size = cells(replace(layer, window=None), context, ubatch, n_seq, unified=unified)
-            one += _second_bytes(layer, types, size, n_seq)
-        total += count * one
-    return total
-
-
-def _padded(wanted: int) -> int:
-    return -(-wanted // CELL_STEP) * CELL_STEP
-
-
-def _cell_bytes(layer: Attention, types: tuple[str, str]) -> int:
-    """Bytes of one cell. A head must be whole blocks, as llama_init_from_model demands."""
-    return layer.kv_heads * (
-        row_bytes(types[0], layer.key_length) + row_bytes(types[1], layer.value_length)
+    profile = profile_of(build)
+    over = spread(placement, profile.n_layers)
+    last = len(pools) - 1
+    weights, repack = _weights(profile, setup, over, engine)
+    caches = _caches(profile, setup, placement, over)
+    compute = compute_bytes(profile, setup, placement, over, engine.offloads_to)
+    compute[0] += output_bytes(build, setup)
+    overhead = _overheads(build, over, engine)
+    more = _extras(profile, over, extras, engine)
+    sums = [[0, 0, 0, 0, 0] for _ in pools]
+    for device in range(len(weights)):
+        parts = sums[min(device, last)]
+        parts[0] += weights[device]
+        parts[1] += caches[device]
+        parts[2] += compute[device]
+        parts[3] += more[device]
+        parts[4] += overhead[device]
+    return tuple(
+        PoolUse(pool.name, parts[0], 0 if index else repack, *parts[1:])
+        for index, (pool, parts) in enumerate(zip(pools, sums, strict=True))
     )
 
 
-def _second_bytes(layer: Attention, types: tuple[str, str], whole: int, n_seq: int) -> int:
-    """Bytes of a layer's second cache; without a window the first would have `whole` cells."""
-    row = row_bytes(types[0], layer.index_key) + row_bytes(types[1], layer.index_value)
-    if not layer.compression:
-        return whole * row
-    row += layer.kv_heads * row_bytes(types[0], layer.key_length)
-    return n_seq * _padded(-(-whole // n_seq // layer.compression)) * row
+def _weights(
+    profile: Profile, setup: Setup, over: Spread, engine: EngineFacts
+) -> tuple[list[int], int]:
+    """Bytes of weights per device, RAM first, and of the second copies in RAM."""
+    dense, experts, starts = profile.dense, profile.experts, over.starts
+    left = starts[0]  # layers in RAM
+    on_gpu, in_ram = [], dense[left] + experts[left] + profile.embedding
+    for index in range(len(starts) - 1):
+        first, end = starts[index], starts[index + 1]
+        kept = min(max(over.experts_until, first), end)  # experts before this one are in RAM
+        in_ram += experts[kept] - experts[first]
+        on_gpu.append(dense[end] - dense[first] + experts[end] - experts[kept])
+    if over.used:
+        on_gpu[over.head_on] += profile.output
+    else:
+        in_ram += profile.output - profile.tied
+    repack = 0
+    # A GPU's host memory comes before other layouts (llama-model.cpp, make_cpu_buft_list).
+    if setup.repack and engine.repacks and not (over.used and engine.offloads_to in TAKES_OVER):
+        of_dense, of_experts, of_head = profile.repacked(engine.repacks)
+        repack = of_dense[left] + of_experts[max(left, over.experts_until)]
+        repack += 0 if over.used else of_head
+    return [in_ram, *on_gpu], repack
+
+
+def _caches(profile: Profile, setup: Setup, placement: Placement, over: Spread) -> list[int]:
+    """Bytes of caches and states per device, RAM first, with all snapshots in RAM."""
+    kept = profile.remembered(setup)
+    each = [0] * len(over.starts)
+    each[0] = CHECKPOINTS * setup.n_seq * kept.snapshot_bytes
+    for sums, size in zip(profile.of_kind, kept.bytes, strict=True):
+        if not placement.kv_on_gpu:
+            each[0] += size * sums[-1]
+            continue
+        each[0] += size * sums[over.starts[0]]
+        for index in range(len(over.starts) - 1):
+            each[index + 1] += size * (sums[over.starts[index + 1]] - sums[over.starts[index]])
+    return each
+
+
+def overhead_bytes(build: Build, engine: EngineFacts) -> int:
+    """Bytes of the engine itself in RAM: code, tokenizer, the file's header, allowance.
+
+    The tokenizer keeps about 0.21 KiB per token and 0.19 KiB per merge in hash tables. The
+    header is mapped, and read once, with the rest.
+    """
+    tokenizer = 0.2125 * KiB * build.vocab_size + 0.19 * KiB * build.n_merges
+    return engine.code_bytes + round(tokenizer) + profile_of(build).header + _ALLOWANCE
+
+
+def _overheads(build: Build, over: Spread, engine: EngineFacts) -> list[int]:
+    n_gpus = len(over.starts) - 1
+    used = [over.starts[i] < over.starts[i + 1] or over.head_on == i for i in range(n_gpus)]
+    ram = overhead_bytes(build, engine) + engine.gateway_bytes
+    return [
+        ram + sum(used) * engine.device_ram_bytes,
+        *(engine.device_bytes if on else 0 for on in used),
+    ]
+
+
+def _extras(profile: Profile, over: Spread, extras: Extras, engine: EngineFacts) -> list[int]:
+    """Bytes beside the model per device.
+
+    The projector is on the first GPU, adapters with the layers they adapt, the drafter
+    with the head.
+    """
+    found = [0] * len(over.starts)
+    if extras is NOTHING_MORE:
+        return found
+    first = next(
+        (i + 1 for i in range(len(over.starts) - 1) if over.starts[i] < over.starts[i + 1]), 0
+    )
+    if extras.projector_bytes:
+        found[first] += extras.projector_bytes + _PROJECTOR_ROOM
+    layers = max(profile.n_layers, 1)
+    held = [over.starts[i + 1] - over.starts[i] for i in range(len(over.starts) - 1)]
+    for index, count in enumerate([layers - sum(held), *held]):
+        found[index] += -(-extras.adapter_bytes * count // layers)
+    if extras.draft is not None and extras.draft_setup is not None:
+        drafted = _drafter(extras.draft, extras.draft_setup, over, engine)
+        for index, size in enumerate(drafted):
+            found[index] += size
+    return found
+
+
+def _drafter(draft: Build, setup: Setup, over: Spread, engine: EngineFacts) -> list[int]:
+    counts = [0] * (len(over.starts) - 1)
+    if over.used:
+        counts[over.head_on] = len(draft.layers) + 1
+    pools = [Pool(str(i), 0, 0) for i in range(len(counts) + 1)]
+    uses = pool_uses(draft, setup, Placement(tuple(counts)), pools, engine)
+    return [use.total_bytes - use.overhead_bytes for use in uses]
 
 
 def repack_bytes(spec: ModelSpec, engine: EngineFacts) -> int:
-    """Bytes of the second copy that the engine makes of matrices of some types.
+    """Bytes of the second copy that the engine makes of matrices of some types, all in RAM.
 
     What is only looked up by row stays as it is: per-layer embeddings, and the token
     embedding unless it is the output head too (tied), which is multiplied.
     Source: llama.cpp ggml/src/ggml-cpu/repack.cpp, llama-model-loader.cpp (a duplicated
     token_embd is loaded as output).
     """
-    looked_up = {"per_layer_token_embd.weight"}
-    if not spec.tied_embeddings:
-        looked_up.add("token_embd.weight")
-    return sum(
-        tensor.n_bytes
-        for tensor in spec.tensors
-        if tensor.ggml_type in engine.repacks
-        and len(tensor.shape) > 1
-        and tensor.name not in looked_up
-    )
-
-
-def compute_bytes(spec: ModelSpec, context: int, ubatch: int) -> int:
-    """Bytes of the compute buffer for micro-batches of `ubatch` tokens, flash attention on.
-
-    Per token: five rows of the embedding and three of the feed-forward width in f32,
-    and one f16 mask row per kind of cache. Exact to 1% on four models; llama.cpp
-    builds it from the graph, see `bench/memory.py` for how far this is off.
-    """
-    per_token = 4 * (5 * spec.embedding_length + 3 * spec.feed_forward_length)
-    masks = {cells(layer, context, ubatch) for layer in spec.layers if layer.kv_heads}
-    logits = 4 * spec.vocab_size
-    return ubatch * (per_token + 2 * sum(masks)) + logits
-
-
-def overhead_bytes(spec: ModelSpec, engine: EngineFacts) -> int:
-    """Bytes of the engine itself: code, tokenizer, allowance.
-
-    The tokenizer keeps about 0.21 KiB per token and 0.19 KiB per merge in hash tables.
-    """
-    tokenizer = 0.2125 * KiB * spec.vocab_size + 0.19 * KiB * spec.n_merges
-    header = spec.file_bytes - spec.weight_bytes  # mapped, and read once, with the rest
-    return engine.code_bytes + round(tokenizer) + header + _ALLOWANCE
-
-
-def checkpoint_bytes(
-    spec: ModelSpec, context: int, ubatch: int, kv_type: str = CACHE_TYPE, v_type: str | None = None
-) -> int:
-    """Bytes of the snapshots that the engine keeps to go back in a chat.
-
-    A snapshot holds what cannot be cut: sliding caches and recurrent states.
-    Source: llama.cpp tools/server (LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY).
-    """
-    types = (kv_type, v_type or kv_type)
-    one = sum(layer.state_bytes for layer in spec.layers)
-    one += sum(
-        min(context, layer.window) * _cell_bytes(layer, types)
-        for layer in spec.layers
-        if layer.window and layer.cached
-    )
-    return CHECKPOINTS * one
+    dense, experts, head = profile_of(build_of(spec)).repacked(engine.repacks)
+    return dense[-1] + experts[-1] + head
 
 
 def estimate(
     spec: ModelSpec, context: int, ubatch: int, engine: EngineFacts, repack: bool = True
 ) -> Estimate:
-    """Peak resident bytes of running `spec` with one sequence of `context` tokens."""
-    return Estimate(
-        (
-            PoolUse(
-                "RAM",
-                weights_bytes=spec.weight_bytes,
-                repack_bytes=repack_bytes(spec, engine) if repack else 0,
-                kv_bytes=kv_bytes(spec, context, ubatch) + checkpoint_bytes(spec, context, ubatch),
-                compute_bytes=compute_bytes(spec, context, ubatch),
-                overhead_bytes=overhead_bytes(spec, engine),
-            ),
-        )
-    )
+    """Peak resident bytes of running `spec` with one sequence of `context` tokens in RAM."""
+    setup = Setup(context, ubatch=ubatch, repack=repack)
+    ram = (Pool("RAM", 0, 0),)
+    return Estimate(pool_uses(build_of(spec), setup, Placement(), ram, engine))

@@ -1,0 +1,174 @@
+"""Which layers go where: the fullest placement that fits, and the candidates worth trying. Pure."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from snugly.machine.types import Pool
+from snugly.model.types import Build
+from snugly.plan.buffers import compute_bytes, spread
+from snugly.plan.memory import NOTHING_MORE, pool_uses
+from snugly.plan.profile import profile_of
+from snugly.plan.types import EngineFacts, Extras, Placement, Setup
+
+IN_RAM = Placement()
+_STEPS = 12  # of the bisection that fills several GPUs evenly: to a 4,096th of their room
+
+
+def best_placement(
+    build: Build,
+    setup: Setup,
+    budgets: Sequence[int],
+    engine: EngineFacts,
+    extras: Extras = NOTHING_MORE,
+) -> Placement | None:
+    """The placement that fits with the most on GPUs; None when nothing fits.
+
+    `budgets` are bytes that may be taken of each pool, in the order of `Machine.pools`: what
+    is free (not the total: a desktop has its share), less what is left to others. A single
+    pool is RAM, or for an engine that computes on Apple's GPU memory shared with it.
+
+    Raises: ValueError as `pool_uses` does, for a cache type that a head does not divide.
+    """
+    return next(placements(build, setup, budgets, engine, extras), None)
+
+
+def placements(
+    build: Build,
+    setup: Setup,
+    budgets: Sequence[int],
+    engine: EngineFacts,
+    extras: Extras = NOTHING_MORE,
+) -> Iterator[Placement]:
+    """Placements that fit, the most on GPUs first; each differs from the others in kind.
+
+    All on GPUs; else all but the experts of the first layers, as few as possible; as many
+    whole layers as fit; all but the caches. At last all in RAM.
+
+    Raises: ValueError as `pool_uses` does, for a cache type that a head does not divide.
+    """
+    task = _Task(build, setup, tuple(budgets), engine, extras)
+    if engine.offloads_to and (len(budgets) > 1 or engine.offloads_to == "metal"):
+        yield from _on_gpus(task)
+    if task.fits(IN_RAM):
+        yield IN_RAM
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be placed, and the room for it."""
+
+    build: Build
+    setup: Setup
+    budgets: tuple[int, ...]
+    engine: EngineFacts
+    extras: Extras
+
+    def over(self, placement: Placement) -> list[bool]:
+        """For each pool, whether it holds its share."""
+        pools = [Pool(str(index), 0, 0) for index in range(len(self.budgets))]
+        uses = pool_uses(self.build, self.setup, placement, pools, self.engine, self.extras)
+        return [use.total_bytes <= most for use, most in zip(uses, self.budgets, strict=True)]
+
+    def fits(self, placement: Placement) -> bool:
+        """Whether every pool holds its share."""
+        return all(self.over(placement))
+
+    def fits_gpus(self, placement: Placement) -> bool:
+        """Whether the GPUs hold theirs, whatever RAM has to take."""
+        return all(self.over(placement)[1 if len(self.budgets) > 1 else 0 :])
+
+
+def _on_gpus(task: _Task) -> Iterator[Placement]:
+    n_layers = profile_of(task.build).n_layers
+    whole = _place(task, n_layers + 1)
+    if task.fits(whole):
+        yield whole
+        return
+    candidates = [
+        _least(task, lambda count: _place(task, n_layers + 1 - count), n_layers),
+        _place(task, n_layers + 1, kv_on_gpu=False),
+    ]
+    if profile_of(task.build).experts[-1]:
+        candidates.insert(
+            0, _least(task, lambda count: _place(task, n_layers + 1, count), n_layers)
+        )
+    yield from (found for found in candidates if found is not None and task.fits(found))
+
+
+def _least(task: _Task, place: Callable[[int], Placement], most: int) -> Placement | None:
+    """The placement of the smallest number in 1..`most` that the GPUs hold, by bisection."""
+    low, high, found = 0, most, place(most)
+    if not task.fits_gpus(found):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        better = place(middle)
+        if task.fits_gpus(better):
+            high, found = middle, better
+        else:
+            low = middle
+    return found
+
+
+def _place(task: _Task, total: int, experts: int = 0, *, kv_on_gpu: bool = True) -> Placement:
+    """The last `total` layers on GPUs, several of them filled to the same part of their room."""
+    n_gpus = max(len(task.budgets) - 1, 1)
+    if n_gpus == 1:
+        return Placement((total,), experts, kv_on_gpu)
+    even = [total // n_gpus + (index < total % n_gpus) for index in range(n_gpus)]
+    rough = Placement(tuple(even), experts, kv_on_gpu)
+    costs = _costs(task, rough)
+    rooms = _rooms(task, rough)
+    low, high, found = 0.0, 1.0, _fill(costs, rooms, 1.0)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        counts = _fill(costs, rooms, middle)
+        if sum(counts) == total:
+            high, found = middle, counts
+        else:
+            low = middle
+    if sum(found) < total:  # more than all have room for; it is refused by its bytes
+        found[-1] += total - sum(found)
+    return Placement(tuple(found), experts, kv_on_gpu)
+
+
+def _costs(task: _Task, rough: Placement) -> list[int]:
+    """Bytes of the layers to place, each with those before it; the head comes last."""
+    profile = profile_of(task.build)
+    kept = profile.remembered(task.setup)
+    over = spread(rough, profile.n_layers)
+    each = []
+    for layer in range(profile.n_layers + 1 - sum(rough.gpu_layers), profile.n_layers):
+        cost = profile.dense[layer + 1] - profile.dense[layer]
+        if layer >= over.experts_until:
+            cost += profile.experts[layer + 1] - profile.experts[layer]
+        if rough.kv_on_gpu:
+            cost += sum(
+                size * (sums[layer + 1] - sums[layer])
+                for sums, size in zip(profile.of_kind, kept.bytes, strict=True)
+            )
+        each.append(cost)
+    return list(accumulate([*each, profile.output]))
+
+
+def _rooms(task: _Task, rough: Placement) -> list[int]:
+    """Bytes of each GPU beside what it needs for itself."""
+    profile = profile_of(task.build)
+    over = spread(rough, profile.n_layers)
+    buffers = compute_bytes(profile, task.setup, rough, over, task.engine.offloads_to)
+    return [
+        max(budget - task.engine.device_bytes - buffer, 0)
+        for budget, buffer in zip(task.budgets[1:], buffers[1:], strict=True)
+    ]
+
+
+def _fill(costs: list[int], rooms: list[int], part: float) -> list[int]:
+    """How many layers each GPU takes when all are filled to the same part of their room."""
+    counts, placed, taken = [], 0, 0
+    for room in rooms:
+        end = bisect_right(costs, taken + int(part * room))
+        counts.append(end - placed)
+        placed, taken = end, costs[end - 1] if end else 0
+    return counts
