@@ -29,12 +29,19 @@ class Pieces:
     """Turns the events of one answer into its pieces.
 
     `parse` is `wire.delta_of` for chat, or `wire_raw.completion_delta`. `top` is how many
-    alternatives to each token are wanted: the engine is asked for one at least.
+    alternatives to each token are wanted: the engine is asked for one at least. `silent`
+    takes away the one token that llama-server writes even where none was wanted.
     """
 
-    def __init__(self, parse: Callable[[str], Delta] = delta_of, top: int | None = None) -> None:
+    def __init__(
+        self,
+        parse: Callable[[str], Delta] = delta_of,
+        top: int | None = None,
+        silent: bool = False,
+    ) -> None:
         self._parse = parse
         self._top = top
+        self._silent = silent
         self._text, self._reasoning = WholeCharacters(), WholeCharacters()
         self._arguments: dict[int, WholeCharacters] = {}
 
@@ -44,6 +51,9 @@ class Pieces:
         Raises: as `parse`.
         """
         delta = self._parse(data)
+        if self._silent:
+            usage = delta.usage and replace(delta.usage, completion_tokens=0)
+            return Delta(finish_reason=delta.finish_reason, usage=usage)
         calls = (
             replace(
                 call,

@@ -231,7 +231,8 @@ def usage_of(prompt_tokens: int, completion_tokens: int, timings: dict[str, Any]
     )
 
 
-# What llama-server calls the client's fault (server-common.cpp, format_error_response).
+# What llama-server calls the client's fault (server-common.cpp, format_error_response); a
+# picture for a model that sees none it calls its own.
 _CLIENTS_FAULT = ("invalid_request_error", "not_supported_error")
 
 
@@ -246,7 +247,8 @@ def refusal(body: Any, status: int) -> EngineError | PromptTooLong | UserError:
     if error.get("type") == "exceed_context_size_error":
         return too_long(int(error.get("n_prompt_tokens", 0)), int(error.get("n_ctx", 0)))
     message = str(error.get("message") or f"HTTP status {status}")
-    kind = UserError if error.get("type") in _CLIENTS_FAULT else EngineError
+    at_fault = error.get("type") in _CLIENTS_FAULT or "input is not supported" in message
+    kind = UserError if at_fault else EngineError
     return kind("The engine refused the request.", f"It said: {message[:300]}")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from snugly.server.dialects.ollama import time_text
 from snugly.server.dialects.types import Body, Loaded, ModelCard
 
-FOR_EVER = 9999 * 365.0 * 24 * 3600  # Ollama tells "for ever" as a date far away
+FOR_EVER = 10_413_792_000.0  # the year 2300: Ollama tells "for ever" as a date as far away
 
 
 def openai_model(card: ModelCard) -> Body:
