@@ -56,8 +56,12 @@ def bucket(context: int | None, context_train: int) -> int | None:
     return max(LEAST_CONTEXT, min(size, context_train))
 
 
-def needs(context: int | None, slots: int) -> Iterator[Need]:
+def needs(context: int | None, slots: int, task: str = "chat") -> Iterator[Need]:
     """What to try to plan, best first: as asked, with a smaller cache, with less context."""
+    if task != "chat":  # vectors need no cache to speak of
+        yield Need(context=context, task=task)
+        yield Need(task=task)
+        return
     yield Need(context=context, n_seq=slots)
     yield Need(context=context, n_seq=slots, kv_type=_SMALLER_KV)
     if context is not None:

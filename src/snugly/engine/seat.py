@@ -113,6 +113,29 @@ class Seat:
                 retry_after=max(1, math.ceil(left)),
             )
 
+    async def drain(self, seconds: float | None) -> None:
+        """Let nobody in until the last one is out. Raises: TimeoutError."""
+        self.closing = True
+        try:
+            async with asyncio.timeout(seconds):
+                while self.leases:
+                    self.drained.clear()
+                    await self.drained.wait()
+        except BaseException:
+            self.closing = False
+            raise
+
+    async def end(self) -> None:
+        """Stop what runs; its bytes are free when this returns."""
+        running, self.running = self.running, None
+        self.closing = False
+        try:
+            if running is not None:
+                await running.stop()
+        finally:
+            self.plan = None
+            self.asked_context = 0
+
     def task_done(self, task: "asyncio.Task[None]") -> None:
         """Forget the attempt to bring it up; its waiters have its outcome."""
         self.task = None

@@ -14,8 +14,9 @@ from typing import Any
 import uvicorn
 
 from snugly.engine.launch import engine_facts, measured_machine
-from snugly.engine.pool import Limits, Pool
+from snugly.engine.pool import Pool
 from snugly.engine.registry import DEFAULT, ENGINES
+from snugly.engine.space import Limits
 from snugly.errors import SnuglyError, UserError
 from snugly.machine.types import Machine
 from snugly.model.lookup import find
@@ -125,7 +126,7 @@ async def serve(
     async with open_ledger(config.history) as ledger, pool_of(config) as pool:
         service = Service(config, pool, shelf, ledger)
         await _load_first(service, wish.models, say)
-        server = _Server(_uvicorn(make_app(service, policy), wish))
+        server = _Server(http_config(make_app(service, policy), wish))
         scheme = "https" if secure else "http"
         say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
         await server.serve(sockets=[bound])
@@ -148,7 +149,8 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _uvicorn(app: Any, wish: Wish) -> uvicorn.Config:
+def http_config(app: Any, wish: Wish) -> uvicorn.Config:
+    """How uvicorn is to serve the app."""
     return uvicorn.Config(
         app,
         http=GuardedProtocol,

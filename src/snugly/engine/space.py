@@ -1,0 +1,166 @@
+"""Room in memory for one more model: plans against what is free now, and who makes way."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from snugly.engine import room
+from snugly.engine.evict import Holding, bytes_by_pool
+from snugly.engine.seat import NotNow, Seat
+from snugly.machine.types import Machine
+from snugly.plan.choose import or_refuse
+from snugly.plan.types import Need, Plan, PoolUse
+
+_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How the pool is to behave. Times in seconds.
+
+    `keep_alive` is how long an idle model stays (negative: for ever), `wait` how long a
+    request waits for models in use to make way, `slots` how many answers one model is to
+    write at once, `cap_bytes` the RAM that all models together may take, None: what is free.
+    """
+
+    keep_alive: float = 300.0
+    wait: float = 60.0
+    slots: int = 1
+    cap_bytes: int | None = None
+
+
+class Space:
+    """The memory of all seats. Decisions are `engine.room`'s; this looks and acts.
+
+    `seats` is the pool's own mapping.
+    """
+
+    def __init__(
+        self,
+        seats: Mapping[str, Seat],
+        look: Callable[[], Machine],
+        planner: room.Planner,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        self._seats = seats
+        self._look = look
+        self._planner = planner
+        self._limits = limits
+        self._clock = clock
+
+    async def could_grow(self, seat: Seat, wanted: int | None) -> bool:
+        """Whether a reload would give a longer context."""
+        machine = await asyncio.to_thread(self._look)
+        others = self._loaded(machine, but=seat)
+        own = self._held(seat)
+        free = {pool.name: pool.free_bytes + own.get(pool.name, 0) for pool in machine.pools}
+        choice = room.decide(
+            self._planner,
+            machine.with_free(free, "free once this model is stopped"),
+            seat.spec,
+            self._wants(seat, wanted),
+            others,
+            self._limits.cap_bytes,
+        )
+        assert seat.plan is not None
+        return isinstance(choice, room.Move) and choice.plan.context > seat.plan.context
+
+    async def make_room(self, seat: Seat, wanted: int | None, share: float) -> Plan:
+        """A plan for the seat, with everything stopped that has to make way."""
+        wants = self._wants(seat, wanted)
+        deadline = self._clock() + self._limits.wait
+        while True:
+            machine = await asyncio.to_thread(self._look)
+            loaded = self._loaded(machine, but=seat)
+            if share < 1.0:
+                less = {pool.name: int(pool.free_bytes * share) for pool in machine.pools}
+                machine = machine.with_free(less, "less than is free: it was not enough before")
+            choice = room.decide(
+                self._planner, machine, seat.spec, wants, loaded, self._limits.cap_bytes
+            )
+            if isinstance(choice, room.Busy):
+                await self._stop_busy(choice.victims, deadline)
+                continue
+            if not isinstance(choice, room.Move):
+                or_refuse(choice)
+                raise AssertionError("a refusal was no refusal")
+            if await self._stopped(choice.victims):
+                return choice.plan
+
+    def _wants(self, seat: Seat, wanted: int | None) -> tuple[Need, ...]:
+        task = {"embed": "embed", "rerank": "rerank"}.get(seat.mode, "chat")
+        return tuple(room.needs(wanted, self._limits.slots, task))
+
+    async def _stopped(self, victims: tuple[str, ...]) -> bool:
+        """Stop idle models; False where one of them was taken into use meanwhile."""
+        for key in victims:
+            seat = self._seats[key]
+            if seat.leases or seat.waiting:
+                return False
+            await self._vacate(seat, None)
+        return True
+
+    async def _stop_busy(self, victims: tuple[str, ...], deadline: float) -> None:
+        """Stop models in use as soon as their present answers are done.
+
+        Raises: NotNow when that takes too long.
+        """
+        for key in victims:
+            try:
+                await self._vacate(self._seats[key], deadline)
+            except TimeoutError:
+                raise NotNow(
+                    "There is no memory for this model right now.",
+                    f"{key} is in use and needs it.",
+                    "Try again when its answers are done, or `snugly stop` it.",
+                    retry_after=10,
+                ) from None
+
+    async def _vacate(self, seat: Seat, deadline: float | None) -> None:
+        """Let nobody into a seat, and stop what runs there once the last one is out.
+
+        It never waits for a lock: whoever holds it may be about to wait for the memory that
+        we hold. Raises: TimeoutError.
+        """
+        seat.closing = True
+        try:
+            while seat.plan is not None:
+                left = None if deadline is None else max(0.0, deadline - self._clock())
+                if seat.running is not None and not seat.lock.locked():
+                    async with seat.lock:
+                        await seat.drain(left)
+                        await seat.end()
+                elif left == 0.0:
+                    raise TimeoutError
+                else:
+                    await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            seat.closing = False
+
+    def _loaded(self, machine: Machine, but: Seat | None = None) -> list[room.Loaded]:
+        """Every model that takes memory, or is about to."""
+        found = []
+        for seat in self._seats.values():
+            if seat is but or seat.plan is None:
+                continue
+            uses = _called(seat.plan.estimate.uses, machine)
+            idle = seat.idle and not seat.pinned
+            holding = Holding(seat.key, uses, seat.last_used, idle)
+            found.append(room.Loaded(holding, self._held(seat), seat.pinned))
+        return found
+
+    def _held(self, seat: Seat) -> Mapping[str, int]:
+        """What a model misses from the machine's free bytes, per pool."""
+        if seat.running is None or seat.plan is None:
+            return {}  # still loading: how far it is, nobody can tell
+        held = bytes_by_pool(seat.plan.estimate.uses)
+        held["RAM"] = held.pop("unified", 0) + held.get("RAM", 0)
+        ram = seat.running.held_bytes()
+        return held if ram is None else held | {"RAM": min(ram, held["RAM"])}
+
+
+def _called(uses: tuple[PoolUse, ...], machine: Machine) -> tuple[PoolUse, ...]:
+    """Uses by the names of the machine's pools: Apple's "unified" memory is its RAM."""
+    names = {pool.name for pool in machine.pools}
+    return tuple(use if use.pool in names else replace(use, pool="RAM") for use in uses)
