@@ -33,9 +33,10 @@ _LARGEST_SMALL_VOCABULARY = 32_768
 # "tokenizer.ggml.merges arr[str,269443]", as in ggml-org/llama.cpp issue 8655).
 _MERGES = {128_256: 280_147, 131_072: 269_443, 151_552: 318_088, 201_088: 446_189,
            262_144: 514_906}  # fmt: skip
-# SentencePiece whatever their size. Source: llama.cpp conversion/*.py, _set_vocab_sentencepiece.
+# No merge rules whatever the size: SentencePiece, and XLM-RoBERTa's. Source: llama.cpp
+# conversion/*.py, _set_vocab_sentencepiece and _xlmroberta_set_vocab.
 _SENTENCEPIECE = frozenset({
-    "baichuan", "gemma", "gemma2", "gemma3", "gemma3n", "gemma-embedding", "internlm2",
+    "baichuan", "bert", "gemma", "gemma2", "gemma3", "gemma3n", "gemma-embedding", "internlm2",
     "minicpm", "nemotron", "orion", "t5",
 })  # fmt: skip
 
