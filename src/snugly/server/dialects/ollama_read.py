@@ -4,7 +4,6 @@ Source: Ollama docs/api.md and api/types.go, and what the `ollama` package sends
 (tests/golden/clients).
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -169,9 +168,7 @@ def _call(fields: Fields, number: str) -> ToolCall:
     function = fields.inner("function")
     if function is None:
         raise fields.wrong("function", "given")
-    arguments = sampling.copied(function, "arguments")
-    if not isinstance(arguments, str):
-        arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+    arguments = sampling.arguments(function)
     return ToolCall(fields.text("id", default=number), function.needed("name"), arguments)
 
 

@@ -67,7 +67,7 @@ def _call(fields: Fields) -> ToolCall:
     function = fields.inner("function")
     if function is None:
         raise fields.wrong("function", "given")
-    return ToolCall(fields.text("id"), function.needed("name"), function.text("arguments"))
+    return ToolCall(fields.text("id"), function.needed("name"), sampling.arguments(function))
 
 
 def tool(fields: Fields) -> Tool:

@@ -1,5 +1,6 @@
 """Fields that the dialects have in common, with their bounds: sampling, lengths, keep-alive."""
 
+import json
 import re
 from typing import Any
 
@@ -171,6 +172,14 @@ def tool_names(tools: tuple[Tool, ...], names: tuple[str, ...], path: str) -> tu
         if name not in known:
             raise BadRequest(f"`{path}` names {name[:80]!r}, which is not among the tools.", path)
     return names
+
+
+def arguments(function: Fields) -> str:
+    """A call's arguments as JSON text; OpenAI sends text, Ollama and some others the object."""
+    given = copied(function, "arguments")
+    if isinstance(given, str):
+        return given
+    return json.dumps({} if given is None else given, ensure_ascii=False)
 
 
 def copied(fields: Fields, name: str) -> Any:
