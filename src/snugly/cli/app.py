@@ -56,6 +56,12 @@ VERBS = {
         "Explain a word: 7B, Q4_K_M, kv-cache, ..., on this machine's numbers.\n\n"
         "Alone it lists the words it knows.",
     ),
+    "quantize": (
+        "snugly.cli.quantize:quantize",
+        "Make a smaller file of a model: any of llama.cpp's quantizations.\n\n"
+        "The original is only read. Best from F32, F16, BF16 or Q8_0; a split model is given by\n"
+        "any of its files.",
+    ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
     "models": ("snugly.cli.models:models", "List the models that can be run now."),
     "show": (

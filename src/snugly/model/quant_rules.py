@@ -7,7 +7,7 @@ Source: llama.cpp src/llama-quant.cpp (vendored in llama-cpp-python 0.3.36); wha
 library answers for many models is in tests/golden/quant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from snugly.model.ggml_types import TENSOR_TYPES, row_bytes
@@ -37,6 +37,7 @@ def quantized(
     embeddings: str | None = None,
     fused_as_values: bool = True,
     file_order: bool = False,
+    named: Callable[[str], str | None] | None = None,
 ) -> tuple[Tensor, ...]:
     """The tensors of the file that llama-quantize would write, in its order.
 
@@ -49,12 +50,15 @@ def quantized(
     value in one tensor (Phi-3, GLM-4, Falcon): use it for files published with it.
     `file_order=True` counts layers in the order given, as older llama.cpp did
     (files sorted "blk.1, blk.10, blk.11"): other layers get more bits, as many of them.
+    `named` gives tensors a type by name; where it says None the rules decide. A tensor that
+    it names does not count as a layer for the rules, as with `llama-quantize --tensor-type`.
 
     Raises: UserError when the name is not known or rows fit no type.
     """
     mixture = mixture_of(type_name, embeddings)
     ordered = list(tensors) if file_order else sorted(tensors, key=_order)
     rules = _Rules(mixture, facts, imatrix, fused_as_values, ordered)
+    rules.named = named or rules.named
     result: list[Tensor] = []
     offset = 0
     for tensor in ordered:
@@ -85,6 +89,7 @@ class _Rules:
         parts = [part_of(tensor.name) for tensor in tensors]
         n_values = sum(part in VALUE_PARTS for part in parts)
         self.mixture = mixture
+        self.named: Callable[[str], str | None] = lambda _: None
         matrix = imatrix or mixture.name in NEED_MATRIX
         self.so_far = Pass(mixture.name, mixture.main, facts, matrix, n_values)
         self.tied = Part.OUTPUT not in parts
@@ -94,6 +99,9 @@ class _Rules:
         """llama_tensor_get_type."""
         if not is_quantizable(tensor, self.so_far.facts.architecture):
             return tensor.ggml_type
+        named = self.named(tensor.name)
+        if named is not None:
+            return fitting_type(named, tensor.shape[0], _BLOCKS)
         part = part_of(tensor.name)
         if self.mixture.embeddings and part in (Part.EMBEDDING, Part.OUTPUT):
             return fixed_type(self.mixture.embeddings, tensor.shape[0], _BLOCKS)

@@ -1,0 +1,115 @@
+"""`snugly quantize`: a model in another type, tensor by tensor."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from snugly.cli.render import note, print_json
+from snugly.errors import UserError
+
+if TYPE_CHECKING:
+    from snugly.quantize.types import Quantized
+
+
+def quantize(
+    source: str,
+    /,
+    *,
+    to: str = "Q4_K_M",
+    out: str = "",
+    imatrix: str = "",
+    tensor: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    threads: int = 0,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Make a smaller file of a model: any of llama.cpp's quantizations.
+
+    The original is only read. Best from F32, F16, BF16 or Q8_0; a split model is given by
+    any of its files.
+
+    Parameters
+    ----------
+    source
+        An installed model, a GGUF file, or a folder with a Hugging Face checkpoint.
+    to
+        What it becomes: Q4_K_M, IQ3_XXS, Q8_0, F16, ... or a publisher's Q4_K_L.
+    out
+        File to write; beside nothing that exists. In this folder when left out.
+    imatrix
+        Importance matrix of the model, as llama-imatrix writes it.
+    tensor
+        PATTERN=TYPE: tensors whose name has the pattern (a regular expression) get this
+        type. May be given again; the first that fits decides.
+    resume
+        Go on with an unfinished file of the same work.
+    threads
+        How many pieces are converted at once; one per usable core when left out.
+    as_json
+        Print what was written as JSON.
+    """
+    from snugly.cli.progress import shown
+    from snugly.quantize.convert import outline
+    from snugly.quantize.convert import quantize as write
+    from snugly.quantize.open import open_source
+    from snugly.quantize.reader_imatrix import read_imatrix
+    from snugly.quantize.types import Recipe
+    from snugly.settings import settings
+
+    if threads < 0:
+        raise UserError("--threads is below zero.", "", "Leave it out to use every core.")
+    recipe = Recipe(to, tuple(map(_pair, tensor)))
+    opened = open_source(source, settings())
+    matrix = read_imatrix(os.path.expanduser(imatrix)) if imatrix else None
+    path = Path(out).expanduser() if out else Path(f"{opened.name}-{to.upper()}.gguf")
+    for remark in (*opened.source.remarks, *outline(opened.source, recipe, matrix).remarks):
+        note(remark)
+    try:
+        done = write(opened.source, path, recipe, imatrix=matrix, threads=threads or None,
+                     progress=shown(), resume=resume)  # fmt: skip
+    except KeyboardInterrupt:
+        note("What is done stays; the same command with --resume goes on.")
+        raise
+    if as_json:
+        print_json(document(done, recipe.to))
+    else:
+        _print(done)
+
+
+def document(done: "Quantized", to: str) -> dict[str, Any]:
+    """What `--json` prints; documented in docs/quantize.md."""
+    return {
+        "path": done.path.resolve(),
+        "to": to.upper(),
+        "file_bytes": done.n_bytes,
+        "bits_per_weight": round(done.bits_per_weight, 4),
+        "seconds": round(done.seconds, 3),
+        "types": dict(Counter(tensor.ggml_type for tensor in done.tensors).most_common()),
+        "remarks": done.remarks,
+    }
+
+
+def _print(done: "Quantized") -> None:
+    from snugly.units import format_bytes, format_seconds
+
+    print(done.path)
+    types = Counter(tensor.ggml_type for tensor in done.tensors).most_common()
+    note(
+        f"{format_bytes(done.n_bytes)}, {done.bits_per_weight:.2f} bits per weight, in "
+        f"{format_seconds(done.seconds)}: " + ", ".join(f"{n} {kind}" for kind, n in types)
+    )
+    note(f"`snugly run -m {done.path.resolve()} ...` uses it.")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    pattern, sign, kind = text.rpartition("=")
+    if not sign or not pattern or not kind:
+        raise UserError(
+            f"{text!r} says no type for a tensor.",
+            "A pattern and a type are written PATTERN=TYPE.",
+            "For example --tensor ffn_down=Q6_K.",
+        )
+    return pattern, kind

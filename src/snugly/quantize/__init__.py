@@ -1,0 +1,1 @@
+"""Quantizing: from weights in one type to a file that fits."""
