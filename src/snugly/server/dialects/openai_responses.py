@@ -132,6 +132,7 @@ class ResponseWriter:
         self._item = Gathering()  # what the open item holds so far
         self._kind = ""  # "", "reasoning", "text" or "call N"
         self._id = ""
+        self._known: CalledAs | None = None  # how the client knows the open call
         self._done: list[Body] = []
         self._sequence = 0
 
@@ -159,7 +160,7 @@ class ResponseWriter:
             events.append(self._part_event(name, delta=delta.text, logprobs=logprobs))
         for call in delta.tool_calls:
             events += self._open(f"call {call.index}", Delta(tool_calls=(call,)))
-            if call.arguments and not self._free_text():
+            if call.arguments and not self._free_text:
                 name = "response.function_call_arguments.delta"
                 events.append(self._item_event(name, delta=call.arguments))
         return events
@@ -176,6 +177,8 @@ class ResponseWriter:
         self._item.put(
             Delta(tool_calls=tuple(replace(call, arguments="") for call in piece.tool_calls))
         )
+        names = [call.name for call in piece.tool_calls]
+        self._known = self._asked.called_as.get(names[0]) if names else None
         events.append(self._item_event("response.output_item.added", item=self._current(False)))
         if not kind.startswith("call"):
             events.append(self._part_event("response.content_part.added", part=self._part("")))
@@ -205,7 +208,7 @@ class ResponseWriter:
         ]
 
     def _closing_call(self, call: ToolCall) -> list[bytes]:
-        if self._free_text():
+        if self._free_text:
             text = _free_text(call)
             name = "response.custom_tool_call_input"
             return [
@@ -215,10 +218,9 @@ class ResponseWriter:
         name = "response.function_call_arguments.done"
         return [self._item_event(name, name=call.name, arguments=call.arguments)]
 
+    @property
     def _free_text(self) -> bool:
-        calls = self._item.answer().tool_calls
-        known = self._asked.called_as.get(calls[0].name) if calls else None
-        return known is not None and known.free_text
+        return self._known is not None and self._known.free_text
 
     def _part(self, text: str) -> Body:
         if self._kind == "reasoning":
@@ -235,7 +237,7 @@ class ResponseWriter:
             parts = [self._part(answer.text)] if whole else []
             return _message_item(self._id, parts, status)
         call = answer.tool_calls[0]
-        item = _call_item(self._id, call, self._asked.called_as.get(call.name), status)
+        item = _call_item(self._id, call, self._known, status)
         return item if whole or "input" not in item else item | {"input": ""}
 
     def end(self) -> list[bytes]:
