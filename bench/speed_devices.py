@@ -7,7 +7,15 @@ from typing import Any
 
 from snugly.machine.sheets import with_sheets
 from snugly.machine.types import (
-    Cpu, Disk, Gpu, GpuKind, Machine, Memory, Platform, assumed, unknown,
+    Cpu,
+    Disk,
+    Gpu,
+    GpuKind,
+    Machine,
+    Memory,
+    Platform,
+    assumed,
+    unknown,
 )  # fmt: skip
 from snugly.plan.speed_processors import processors_of
 from snugly.plan.types import EngineFacts, Processor
@@ -93,7 +101,8 @@ def _gpu(name: str, kind: str, vram_gib: float, inside: bool) -> Gpu:
     short = short.replace("130V/140V", "140V")
     shared = inside or maker == "apple" or "integrated" in name
     gpu = Gpu(
-        maker, 0, assumed(short, name), assumed(GpuKind.INTEGRATED if shared else GpuKind.DISCRETE, name),
+        maker, 0, assumed(short, name),
+        assumed(GpuKind.INTEGRATED if shared else GpuKind.DISCRETE, name),
         _NO, _NO, assumed(shared, name), _NO, _NO, _NO,
     )  # fmt: skip
     if vram_gib and not shared:

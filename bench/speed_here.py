@@ -1,43 +1,61 @@
 """This machine after one `--measure`, before any run: predicted and measured speed.
 
-    python bench/speed_here.py [ROUNDS] [--threads N] [MODEL.gguf ...]
+    python bench/speed_here.py [ROUNDS] [--threads N] [--cpu-time] [MODEL.gguf ...]
 
 In each round the kernels are timed, then each model answers one long prompt. Predictions know
 nothing of the runs. Other programs disturb both: the load is printed, medians over rounds count.
+
+--cpu-time: one thread, and its processor time instead of the clock, of the kernels as of the
+engine (Linux). So it can be told on a busy machine whether the prediction is right: time spent
+waiting for a core counts in neither.
 """
 
 import asyncio
+import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from workload import default_model, header, plan_for
 
 from snugly.chat.types import ChatRequest, Message
 from snugly.engine.llama_cpp import LlamaCpp
+from snugly.machine import kernels
 from snugly.machine.detect import detect
 from snugly.machine.measure import measure
-from snugly.machine.types import Machine
+from snugly.machine.types import Kernel, Machine
 from snugly.model.build import build_of
 from snugly.model.spec import read_spec
-from snugly.plan.choose import threads
 from snugly.plan.speed import run_times
 from snugly.plan.speed_processors import cpu_of
+from snugly.plan.threads import threads
 from snugly.plan.types import Placement, Processor, Setup
 
 WORDS = "The quick brown fox jumps over the lazy dog near the old stone bridge. "
-ANSWER = 48
+ANSWER = 64
+CPU_TIME = "--cpu-time" in sys.argv
 
 
 def timed_machine() -> Machine:
     """This machine with rates taken now."""
     with tempfile.TemporaryDirectory() as folder:
         machine = detect(Path(folder))
-        return dataclasses.replace(machine, rates=measure(machine, Path(folder)))
+        rates = measure(machine, Path(folder))
+    if CPU_TIME:
+        l3 = machine.cpu.l3_bytes.or_else(32 << 20)
+        told = kernels.measured(l3, 6.0, [1], time.thread_time)
+        rates = dataclasses.replace(
+            rates,
+            kernels=tuple(Kernel(*fields) for fields in told["kernels"]),
+            layer_seconds=tuple(told["layers"]),
+        )
+    return dataclasses.replace(machine, rates=rates)
 
 
 async def run(path: str, count: int, prompt: int) -> tuple[int, int, float, float]:
@@ -56,9 +74,44 @@ async def run(path: str, count: int, prompt: int) -> tuple[int, int, float, floa
     return usage.prompt_tokens, usage.completion_tokens, usage.decode_tps, usage.prefill_tps
 
 
+def thread_times(pid: int) -> dict[str, float]:
+    """Seconds on a processor of each thread of a process."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            found[task.name] = int((task / "schedstat").read_text().split()[0]) / 1e9
+    return found
+
+
+async def run_by_cpu(path: str, _: int, prompt: int) -> tuple[int, int, float, float]:
+    """As `run`, with the busiest thread's processor time, one thread."""
+    plan = dataclasses.replace(plan_for(path, 2048), threads=1, threads_batch=1)
+    text = WORDS * (prompt // 15) + "Write a very long story about a ship."
+    request = ChatRequest((Message("user", text),), max_tokens=ANSWER, temperature=0.0)
+    running = await LlamaCpp(600, 600).start(plan)
+    times, seen, usage = [thread_times(running.pid)], 0, None
+    try:
+        async for delta in running.stream(request):
+            seen += 1
+            if seen == 2:
+                times.append(thread_times(running.pid))
+            usage = delta.usage or usage
+        times.append(thread_times(running.pid))
+    finally:
+        await running.stop()
+    assert usage is not None
+    reading, answering = (
+        max(after[name] - before.get(name, 0.0) for name in after)
+        for before, after in itertools.pairwise(times)
+    )
+    count = usage.completion_tokens
+    return usage.prompt_tokens, count, (count - 2) / answering, usage.prompt_tokens / reading
+
+
 def compare(path: str, place: Processor, count: int) -> dict[str, object]:
     """One run beside its prediction."""
-    told, answered, decode, prefill = asyncio.run(run(path, count, 500))
+    how = run_by_cpu if CPU_TIME else run
+    told, answered, decode, prefill = asyncio.run(how(path, count, 500))
     build = build_of(read_spec(path))
     setup = Setup(2048, repack=plan_for(path, 2048).setup.repack)
     expected = run_times(build, setup, Placement(), (place,), told, answered)
@@ -79,7 +132,7 @@ def main() -> None:
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for _ in range(rounds):
         machine = timed_machine()
-        used = count or threads(machine)[0]
+        used = 1 if CPU_TIME else count or threads(machine)[0]
         place = cpu_of(machine, used)
         for path in paths:
             one = compare(path, place, used)

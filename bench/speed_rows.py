@@ -18,8 +18,8 @@ from speed_devices import processor
 from snugly.errors import UserError
 from snugly.model.build import build_of, weight_bytes
 from snugly.model.config import spec_of_config
+from snugly.model.quant_size import in_type
 from snugly.model.types import Attention, AttentionKind, Build, LayerWeights, ModelSpec
-from snugly.plan.sizes import in_type
 from snugly.plan.types import Processor
 
 ROWS = Path(__file__).parent / "data" / "speeds.csv"
@@ -42,7 +42,8 @@ BITS = {
 }  # fmt: skip
 # The tensor type that most of a mixture is made of.
 MAIN = {"Q2_K": "Q2_K", "Q3_K": "Q3_K", "Q4_K": "Q4_K", "Q5_K": "Q5_K", "Q6_K": "Q6_K",
-        "Q8_K": "Q8_0", "Q8_0": "Q8_0", "IQ2_M": "IQ2_S", "IQ3_M": "IQ3_S", "IQ3_XS": "IQ3_XXS"}  # fmt: skip
+        "Q8_K": "Q8_0", "Q8_0": "Q8_0", "IQ2_M": "IQ2_S", "IQ3_M": "IQ3_S",
+        "IQ3_XS": "IQ3_XXS"}  # fmt: skip
 KINDS = (("cuda", "cuda"), ("hip", "rocm"), ("roc", "rocm"), ("vulkan", "vulkan"),
          ("metal", "metal"), ("cpu", "cpu"))  # fmt: skip
 # Where a row says only "llama.cpp", "llamacpp" or "ollama". On AMD it may be ROCm or Vulkan.
@@ -70,6 +71,7 @@ class Row:
     flash_attention: bool
     decode_tps: float
     prefill_tps: float
+    prefill_aside: str  # why its prefill is not compared
     row: dict[str, str]
 
 
@@ -106,27 +108,47 @@ def read(line: dict[str, str]) -> Row:
     window = float(line["context_or_depth"] or 0) * 4096 * len(build.weights)
     if kind != "cpu" and vram and weight_bytes(build) + window > 0.9 * vram * GIB:
         raise Unusable("larger than the GPU: how it was split is not told")
+    # llama-bench had flash attention off in May 2024; elsewhere it is on unless told.
+    flash = line["flash_attn"] == "1" or (
+        line["flash_attn"] == "" and not line["source"].startswith("Xiong")
+    )
     row = Row(
-        line["source"], line["device"], kind, count, place, build, exact, line["quant"].upper(),
-        prompt, depth, answer_depth, line["flash_attn"] == "1" or not line["source"].startswith("Xiong") and line["flash_attn"] != "0",
-        float(line["decode_tps"] or 0), prefill_of(line, prompt), line,
-    )  # fmt: skip
+        line["source"],
+        line["device"],
+        kind,
+        count,
+        place,
+        build,
+        exact,
+        line["quant"].upper(),
+        prompt,
+        depth,
+        answer_depth,
+        flash,
+        float(line["decode_tps"] or 0),
+        float(line["prefill_tps"] or 0),
+        aside(line, prompt),
+        line,
+    )
     cache = 4.0 * 1024 * len(build.weights) * max(answer_depth, depth)
     if not exact and cache > 0.15 * active_bytes(build):
         raise Unusable("deep in a context, and the model's cache is not known")
     return row
 
 
-def prefill_of(line: dict[str, str], prompt: int) -> float:
-    """Prompt tokens per second; 0 where it cannot be compared.
+def aside(line: dict[str, str], prompt: int) -> str:
+    """Why a row's prefill is no measure of what the backend does today; "" for most.
 
-    Short prompts measure start-up. The Strix Halo rows with ROCm but without hipBLASLt ran on
-    rocBLAS kernels that the source itself calls broken on that GPU.
+    rocBLAS without hipBLASLt reaches a fraction on the 8060S, as the source itself shows by
+    running both. AMDVLK was given up by AMD (GPUOpen-Drivers/AMDVLK issue 405) and is known to
+    be slow at prompts there (issue 420); the other Vulkan driver, RADV, stays.
     """
-    slow = line["source"].startswith("lhl") and re.search("hip|wmma", line["backend"])
-    if prompt < 64 or (slow and "hipblaslt 1" not in line["notes"]):
-        return 0.0
-    return float(line["prefill_tps"] or 0)
+    if prompt < 64:
+        return "prompts of under 64 tokens measure start-up"
+    halo = line["source"].startswith("lhl")
+    if halo and re.search("hip|wmma", line["backend"]) and "hipblaslt 1" not in line["notes"]:
+        return "ROCm on Strix Halo without hipBLASLt"
+    return "AMDVLK, a driver that was given up" if "amdvlk" in line["backend"] else ""
 
 
 def active_bytes(build: Build) -> float:

@@ -11,6 +11,7 @@ with the root of its number of rows.
 """
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -207,10 +208,17 @@ PHASES: dict[str, tuple[tuple[str, ...], Callable[[Row], Array], Callable[[Row],
 }
 
 
-def measured(phase: str, found: Sequence[Row]) -> tuple[list[Row], Array, Array]:
-    """The rows that measured a phase, their features, and seconds per token."""
+def measured(
+    phase: str, found: Sequence[Row], everything: bool = False
+) -> tuple[list[Row], Array, Array]:
+    """The rows that measured a phase, their features, and seconds per token.
+
+    `everything`: those too whose prefill is set aside, but for the shortest prompts.
+    """
     _, features, rate = PHASES[phase]
     own = [row for row in found if rate(row) > 0]
+    if phase == "prefill":
+        own = [r for r in own if not r.prefill_aside or (everything and r.prompt >= 64)]
     return own, np.array([features(row) for row in own]), np.array([1 / rate(row) for row in own])
 
 
@@ -250,6 +258,10 @@ def main() -> None:
     print(f"{len(found)} rows are used; not used:")
     for reason, count in reasons.most_common():
         print(f"{count:6}  {reason}")
+    for reason, count in Counter(row.prefill_aside for row in found if row.prefill_tps).items():
+        print(
+            f"{count:6}  prefill not used: {reason}" if reason else "", end="\n" if reason else ""
+        )
     decode, decode_spread = report("decode", found)
     prefill, prefill_spread = report("prefill", found)
     if "--write" not in sys.argv[1:]:
@@ -273,8 +285,6 @@ def main() -> None:
 
 def _lines(table: dict[str, Any]) -> str:
     """JSON with one line per list of numbers."""
-    import re
-
     text = json.dumps(table, indent=1)
     return (
         re.sub(r"\[\s+([^\[\]]*?)\s+\]", lambda m: "[" + " ".join(m[1].split()) + "]", text) + "\n"

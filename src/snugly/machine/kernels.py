@@ -57,8 +57,8 @@ class Ggml:
     Raises: OSError, AttributeError when the library or a function is not there.
     """
 
-    def __init__(self) -> None:
-        """Open the library."""
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         path = library()
         if path is None:
             raise OSError("the xllamacpp wheel is not installed")
@@ -163,9 +163,9 @@ class Ggml:
         times: list[float] = []
         ended = time.perf_counter() + seconds
         while len(times) < REPEATS or (time.perf_counter() < ended and len(times) < 100):
-            at = time.perf_counter()
+            at = self.clock()
             self.run(self.cpu, graph)
-            times.append(time.perf_counter() - at)
+            times.append(self.clock() - at)
         return statistics.median(times)
 
     def layer(self, seconds: float) -> float:
@@ -191,9 +191,14 @@ class Ggml:
                     return self.timed(graph, seconds) / LAYERS
 
 
-def measured(l3_bytes: int, seconds: float, counts: list[int]) -> dict[str, Any]:
+def measured(
+    l3_bytes: int,
+    seconds: float,
+    counts: list[int],
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Any]:
     """Rates of all types that there is time for, the commonest first."""
-    ggml = Ggml()
+    ggml = Ggml(clock)
     ended = time.perf_counter() + seconds
     each = seconds / len(TYPES) / len(counts) / 6
     large = min(max(2 * l3_bytes, 48 * MiB), 128 * MiB)

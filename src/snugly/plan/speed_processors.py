@@ -4,13 +4,13 @@ import re
 from dataclasses import replace
 
 from snugly.machine.types import NOT_TOLD, Fact, Gpu, Kernel, Machine, Origin, assumed
-from snugly.plan.choose import threads
+from snugly.plan.threads import threads
 from snugly.plan.types import EngineFacts, Processor
 
 # Which makers' GPUs a backend of llama.cpp computes on; others: any.
 _MAKERS = {
     "cuda": ("nvidia",), "rocm": ("amd",), "metal": ("apple",), "sycl": ("intel",),
-    "vulkan": ("nvidia", "amd", "intel"),
+    "vulkan": ("nvidia", "amd", "intel", "unknown"),
 }  # fmt: skip
 UNUSED = "none"  # kind of a GPU that the engine has no backend for
 

@@ -9,8 +9,8 @@ from tests.making import hub_config
 from snugly.machine.types import NOT_TOLD, Kernel, assumed, measured
 from snugly.model.build import build_of
 from snugly.model.config import spec_of_config
+from snugly.model.quant_size import in_type
 from snugly.model.types import Build
-from snugly.plan.sizes import in_type
 from snugly.plan.speed import predict, run_times
 from snugly.plan.speed_table import coefficients
 from snugly.plan.speed_terms import family

@@ -9,7 +9,7 @@ from tests.unit.plan.test_speed import cpu
 from snugly.history.types import Measurement
 from snugly.model.build import build_of
 from snugly.model.config import spec_of_config
-from snugly.plan.sizes import in_type
+from snugly.model.quant_size import in_type
 from snugly.plan.speed import predict
 from snugly.plan.speed_learning import corrections, history_rows
 from snugly.plan.types import Placement, Setup, Speed
