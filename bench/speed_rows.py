@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -301,11 +301,6 @@ def guessed(params: float, active: float, quant: str, n_bytes: float) -> Build:
         max(1, round(width / 128)), 0, 0, 10000 if experts else 0,
         round(10000 * share) if experts else 0, True,
     )  # fmt: skip
-
-
-def devices(found: Iterable[Row]) -> Iterator[str]:
-    """The devices of some rows without how many of them, each once."""
-    return iter(sorted({base(row.device) for row in found}))
 
 
 def base(device: str) -> str:

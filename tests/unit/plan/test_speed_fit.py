@@ -1,0 +1,71 @@
+"""The prediction is the sum that was fitted, and the table is what the fit gave."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[3]
+WORDS = ("Meta-Llama-3-8B", "gpt-oss-20b", "gemma-3-4b", "Qwen3-30B-A3B")
+
+
+@pytest.fixture(scope="module")
+def fit() -> Any:
+    for folder in ("scripts", "bench"):
+        sys.path.insert(0, str(ROOT / folder))
+    try:
+        import fit_speed  # type: ignore[import-not-found]
+
+        yield fit_speed
+    finally:
+        del sys.path[:2]
+
+
+@pytest.fixture(scope="module")
+def rows(fit: Any) -> Any:
+    return fit.rows()
+
+
+def test_a_prediction_is_the_fitted_sum(fit: Any, rows: Any) -> None:
+    from tests.unit.plan.test_speed import cpu
+
+    from snugly.plan.speed import run_times
+    from snugly.plan.speed_table import coefficients
+    from snugly.plan.types import Placement, Setup
+
+    seen = 0
+    for row in rows[0]:
+        plain = row.count == 1 and row.kind != "cpu" and not row.prompt_depth
+        if not (plain and row.prompt >= 512 and any(word in row.row["model"] for word in WORDS)):
+            continue
+        table = coefficients(row.kind)
+        answer = fit.decode_features(row) @ np.array([table.decode[n] for n in fit.DECODE])
+        prompt = fit.prefill_features(row) @ np.array([table.prefill[n] for n in fit.PREFILL])
+        setup = Setup(32768, flash_attention=row.flash_attention)
+        place = Placement((len(row.build.weights) + 1,))
+        told = round(2 * (row.answer_depth - row.prompt))
+        if told < 0:  # llama-bench answers from depth 0
+            continue
+        decode, prefill = run_times(
+            row.build, setup, place, (cpu(), row.processor), row.prompt, told
+        )
+        assert 1 / decode == pytest.approx(answer, rel=1e-3)
+        assert 1 / prefill == pytest.approx(prompt, rel=1e-3)
+        seen += 1
+    assert seen >= 5
+
+
+def test_the_table_holds_what_the_docs_say(fit: Any, rows: Any) -> None:
+    from snugly.plan.speed_table import coefficients
+
+    found, reasons = rows
+    assert len(found) + sum(reasons.values()) == 1882
+    own, x, y = fit.measured("decode", found)
+    theta = {
+        kind: np.array([coefficients(kind).decode[name] for name in fit.DECODE])
+        for kind in {row.kind for row in own} | {"shared"}
+    }
+    error = np.abs(np.exp(fit.errors(x, y, own, theta)) - 1)
+    assert float(np.median(error)) < 0.12  # in sample; 13.1% with each device left out
