@@ -14,6 +14,10 @@
     --pieces N          length of the answer (default 8)
     --delay SECONDS     pause before each piece
     --words TEXT        what the answer consists of
+    --echo              the answer is the last message, word by word
+    --load-seconds X    take so long to load
+    --most-context N    run out of memory while loading a longer one
+    --mark FILE         write a line into FILE for each start, end of an answer, and cancellation
 
 The context is the plan's; a prompt of more words than that is refused as llama-server does.
 """
@@ -42,6 +46,10 @@ options.add_argument("--no-done", action="store_true")
 options.add_argument("--pieces", type=int, default=8)
 options.add_argument("--delay", type=float, default=0.0)
 options.add_argument("--words", default="word ")
+options.add_argument("--echo", action="store_true")
+options.add_argument("--load-seconds", type=float, default=0.0)
+options.add_argument("--most-context", type=int, default=1 << 62)
+options.add_argument("--mark", default="")
 options.add_argument("parent", type=int)
 switch = options.parse_args()
 
@@ -49,6 +57,19 @@ switch = options.parse_args()
 def crash() -> None:
     print("0.00.001.000 E ggml: GGML_ASSERT(fake != nullptr) failed", file=sys.stderr, flush=True)
     os.abort()
+
+
+def mark(what: str) -> None:
+    if switch.mark:
+        with open(switch.mark, "a") as file:
+            file.write(f"{what} {time.time()}\n")
+
+
+def text_of(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -63,11 +84,18 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/apply-template":
-            self.answer({"prompt": " ".join(m["content"] for m in body["messages"])})
+            self.answer({"prompt": " ".join(text_of(m) for m in body["messages"])})
         elif self.path == "/tokenize":
             self.answer({"tokens": list(range(len(body["content"].split())))})
+        elif self.path == "/v1/embeddings":
+            data = [{"index": i, "embedding": [0.6, 0.8]} for i, _ in enumerate(body["input"])]
+            self.answer({"data": data, "usage": {"prompt_tokens": len(data)}})
         else:
-            self.chat(body)
+            try:
+                self.chat(body)
+                mark("end")
+            except (BrokenPipeError, ConnectionResetError):
+                mark("cancelled")
 
     def answer(self, body: Any, status: int = 200) -> None:
         data = json.dumps(body).encode()
@@ -77,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def chat(self, body: dict[str, Any]) -> None:
-        n_prompt = sum(len(message["content"].split()) for message in body["messages"])
+        n_prompt = sum(len(text_of(message).split()) for message in body["messages"])
         if n_prompt >= self.context:
             error = {
                 "code": 400,
@@ -92,8 +120,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        words = self.words()
-        for index in range(10**9 if switch.nan else switch.pieces):
+        words, count = self.words(), switch.pieces
+        if switch.echo:
+            said = text_of(body["messages"][-1]).split(" ")
+            words, count = (lambda index: said[index] + " "), len(said)
+        for index in range(10**9 if switch.nan else count):
             if switch.crash_after is not None and index >= switch.crash_after:
                 crash()
             time.sleep(switch.delay)
@@ -104,7 +135,7 @@ class Handler(BaseHTTPRequestHandler):
         self.event(
             {
                 "choices": [],
-                "usage": {"prompt_tokens": n_prompt, "completion_tokens": switch.pieces},
+                "usage": {"prompt_tokens": n_prompt, "completion_tokens": count},
                 "timings": {
                     "cache_n": 0,
                     "prompt_ms": 10.0,
@@ -140,6 +171,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class SocketServer(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    request_queue_size = 256
 
 
 class PortServer(socketserver.ThreadingTCPServer):
@@ -163,6 +195,11 @@ def main() -> None:
     if switch.die_loading:
         print(switch.die_loading, file=sys.stderr, flush=True)
         sys.exit(1)
+    time.sleep(switch.load_seconds)
+    if config["context"] > switch.most_context:
+        print("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate", file=sys.stderr)
+        sys.exit(1)
+    mark("start")
     if switch.never_ready:
         time.sleep(3600)
     Handler.context = config["context"]

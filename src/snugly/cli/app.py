@@ -72,8 +72,24 @@ VERBS = {
     "serve": (
         "snugly.cli.serve:serve",
         "Serve models to every client, on one port.\n\n"
-        "OpenAI, Anthropic, Ollama, LM Studio and llama.cpp are spoken. Models are loaded when they\n"
-        "are asked for, and unloaded when nobody uses them or another one needs the memory.",
+        "OpenAI, Anthropic, Ollama, LM Studio and llama.cpp are spoken. Models are loaded when\n"
+        "asked for, and unloaded when nobody uses them or another one needs the memory.",
+    ),
+    "ps": ("snugly.cli.ps:ps", "Show what `snugly serve` holds in memory."),
+    "load": ("snugly.cli.ps:load", "Load a model into `snugly serve` now."),
+    "stop": (
+        "snugly.cli.ps:stop",
+        "Unload a model from `snugly serve` once its answers are done; without a name, all.",
+    ),
+    "usage": (
+        "snugly.cli.usage:usage",
+        "Show what the server's models were used for: requests, tokens, times, memory.",
+    ),
+    "engine": (
+        "snugly.cli.engine:engine",
+        "Show the engines, build a faster one for this machine, or choose one.\n\n"
+        "`list` shows what there is, `build` compiles llama.cpp for this very processor (about\n"
+        "three minutes), `use NAME` chooses one, `info NAME` shows what is known of it.",
     ),
     "rm": (
         "snugly.cli.models:rm",

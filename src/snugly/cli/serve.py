@@ -24,8 +24,8 @@ def serve(
 ) -> None:
     """Serve models to every client, on one port.
 
-    OpenAI, Anthropic, Ollama, LM Studio and llama.cpp are spoken. Models are loaded when they
-    are asked for, and unloaded when nobody uses them or another one needs the memory.
+    OpenAI, Anthropic, Ollama, LM Studio and llama.cpp are spoken. Models are loaded when
+    asked for, and unloaded when nobody uses them or another one needs the memory.
 
     Parameters
     ----------
