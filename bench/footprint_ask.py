@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, BitsAndBytesConfig
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
 from transformers.quantizers.base import get_keys_to_not_convert
@@ -37,7 +37,7 @@ def config_of(raw: dict[str, Any]) -> Any:
     found = transformers.CONFIG_MAPPING[kind]
     raw = {key: value for key, value in raw.items() if key != "model_type"}
     for part in ("text_config", "vision_config"):
-        if isinstance(raw.get(part), dict):
+        if isinstance(raw.get(part), dict) and kind != "mistral3":  # that takes any kind inside
             raw[part] = {k: v for k, v in raw[part].items() if k != "model_type"}
     return found(**raw)
 
@@ -56,9 +56,24 @@ def digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
+def auto(raw: dict[str, Any]) -> Any:
+    """What people load this kind of model with."""
+    pictures = raw["model_type"] in ("qwen3_vl", "qwen3_vl_moe", "mistral3")
+    return AutoModelForImageTextToText if pictures else AutoModelForCausalLM
+
+
 def on_meta(raw: dict[str, Any], dtype: torch.dtype) -> Any:
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(class_of(raw), dtype=dtype)
+        return auto(raw).from_config(class_of(raw), dtype=dtype)
+
+
+def kept_by_default(model: Any) -> list[str]:
+    """As from_pretrained asks: before weights are tied, when the head is the last parameter."""
+    found = {*get_keys_to_not_convert(model), *model._keep_in_fp32_modules}
+    last = list(model.named_parameters())[-1][0].removesuffix(".weight")
+    if model.all_tied_weights_keys and "lm_head" in found:
+        found.discard(last)
+    return sorted(found)
 
 
 def whole(name: str, raw: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +94,7 @@ def whole(name: str, raw: dict[str, Any]) -> dict[str, Any]:
     row["buffers"] = sum(1 for _ in model.buffers())
     row["bfloat16"] = model.get_memory_footprint()
     row["float32"] = on_meta(raw, torch.float32).get_memory_footprint()
-    kept = [*get_keys_to_not_convert(model), *model._keep_in_fp32_modules]
+    kept = kept_by_default(model)
     before = {n: p.numel() for n, p in model.named_parameters()}
     model = replace_with_bnb_linear(model, kept, BitsAndBytesConfig(load_in_4bit=True))
     replaced = [n for n, m in model.named_modules() if type(m).__name__ == "Linear4bit"]
@@ -92,7 +107,7 @@ def whole(name: str, raw: dict[str, Any]) -> dict[str, Any]:
 def fp8(raw: dict[str, Any]) -> int | str:
     """As it would be after loading; on meta the biases of FP8Linear are float32 still."""
     model = on_meta(raw, torch.bfloat16)
-    kept = [*get_keys_to_not_convert(model), *model._keep_in_fp32_modules]
+    kept = kept_by_default(model)
     try:
         model = replace_with_fp8_linear(model, kept, FineGrainedFP8Config())
     except (AssertionError, AttributeError, TypeError) as error:
@@ -125,9 +140,9 @@ def storages(model: Any) -> int:
     return sum(found.values())
 
 
-def loaded(folder: str, dtype: str) -> Any:
+def loaded(folder: str, dtype: str, kind: Any) -> Any:
     if dtype in ("float32", "float16", "bfloat16"):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        return kind.from_pretrained(folder, dtype=getattr(torch, dtype))
     if dtype == "int8":
         how = BitsAndBytesConfig(load_in_8bit=True)
     else:
@@ -135,7 +150,7 @@ def loaded(folder: str, dtype: str) -> Any:
             load_in_4bit=True, bnb_4bit_quant_type=dtype[:3],
             bnb_4bit_use_double_quant=dtype.endswith("-dq"),
         )  # fmt: skip
-    return AutoModelForCausalLM.from_pretrained(
+    return kind.from_pretrained(
         folder, quantization_config=how, dtype=torch.bfloat16, device_map={"": "cpu"}
     )
 
@@ -144,11 +159,9 @@ def small(name: str, raw: dict[str, Any]) -> list[dict[str, Any]]:
     torch.manual_seed(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        AutoModelForCausalLM.from_config(config_of(raw), dtype=torch.bfloat16).save_pretrained(
-            folder
-        )
+        auto(raw).from_config(config_of(raw), dtype=torch.bfloat16).save_pretrained(folder)
         for dtype in COUNTED_BY_US[:-1]:
-            model = loaded(folder, dtype)
+            model = loaded(folder, dtype, auto(raw))
             rows.append({"config": name, "dtype": dtype, "class": type(model).__name__,
                          "printed": model.get_memory_footprint(),
                          "held": storages(model)})  # fmt: skip

@@ -28,11 +28,15 @@ _NESTED_CODE_BYTES = 256 * 4  # the values of the scales' 8-bit type, one copy f
 _OFFSET_BYTES = 4  # the mean that is taken off the scales
 _FP8_TILE = 128  # FineGrainedFP8Config.weight_block_size is (128, 128)
 
+_TOWER = re.compile(r"^model\.(vision_tower|visual)\.")
+_PROJECTOR = re.compile(
+    r"^model\.(multi_modal_projector|embed_vision|visual\.(merger|deepstack_merger_list))\."
+)
 _OUTER = re.compile(
     r"^(model|transformer|backbone|gpt_neox)\."
-    r"((language_model|vision_tower|multi_modal_projector)\.)?(encoder\.)?"
+    r"((language_model|vision_tower|visual|multi_modal_projector)\.)?((encoder|transformer)\.)?"
 )
-_LAYER = re.compile(r"^(layers|h)\.\d+\.")
+_LAYER = re.compile(r"^(layers|h|blocks)\.\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def _held(weight: Weight, dtype: str, tree: ModuleTree) -> tuple[str, int, int]:
         return dtype, n, 4 * weight.shape[1 if weight.inputs_first else 0]
     if dtype == "fp8" and (matrix and not weight.inputs_first or weight.kind is Kind.EXPERTS):
         # Here the scales are parameters, so they are printed.
-        return dtype, n + _fp8_scales(weight.shape), 0
+        return dtype, n + _fp8_scales(weight), 0
     kept = weight.dtype or _plain(weight, dtype if dtype in _BYTES else REST, tree)
     return kept, n * _BYTES[kept], 0
 
@@ -135,15 +139,17 @@ def _four_bit_scales(n: int, double: bool) -> int:
     return scales + 4 * nested + _CODE_BYTES + _NESTED_CODE_BYTES + _OFFSET_BYTES
 
 
-def _fp8_scales(shape: tuple[int, ...]) -> int:
-    *many, rows, columns = shape
-    return 4 * math.prod(many) * -(-rows // _FP8_TILE) * -(-columns // _FP8_TILE)
+def _fp8_scales(weight: Weight) -> int:
+    """A float32 per tile; gate and up of experts, which lie in one, have at least two rows."""
+    *many, rows, columns = weight.shape
+    down = max(-(-rows // _FP8_TILE), 2 if weight.name.endswith("gate_up_proj") else 1)
+    return 4 * math.prod(many) * down * -(-columns // _FP8_TILE)
 
 
 def _part(name: str) -> str:
-    if ".vision_tower." in name:
-        return "vision tower"
-    return "projector" if ".multi_modal_projector." in name else "language model"
+    if _PROJECTOR.search(name):
+        return "projector"
+    return "vision tower" if _TOWER.search(name) else "language model"
 
 
 def _short(weight: Weight) -> str:

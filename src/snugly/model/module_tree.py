@@ -17,9 +17,12 @@ from snugly.model.config_rows import Shape, Sizes
 from snugly.model.modules import Kind, Tree, Weight, weights_of
 from snugly.model.modules_dense import DENSE
 from snugly.model.modules_sparse import SPARSE
-from snugly.model.modules_vision import siglip
+from snugly.model.modules_vision import TOWERS, tower_weights
 
 TREES: dict[str, Tree] = {kind: tree for tree in DENSE + SPARSE for kind in tree.model_types}
+
+# Defaults of outer configuration classes, where they differ from those of the language part's.
+_OUTER: dict[str, dict[str, Any]] = {"mistral3": {"tie_word_embeddings": True}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,18 @@ def tree_of_config(raw: dict[str, Any], name: str) -> ModuleTree:
     kind = raw.get("model_type", kind)
     if not isinstance(kind, str) or kind not in TREES:
         raise _not_covered(name, kind)
-    tree, family = TREES[kind], FAMILIES[kind]
-    config.values["model_type"] = kind
-    config.defaults = dict(family.defaults)
+    tree = TREES[kind]
+    family = FAMILIES.get(kind) or FAMILIES.get(str(config.values.get("model_type")))
+    if family is None:  # an outer config whose language part is of another kind
+        raise _not_covered(name, config.values.get("model_type"))
+    if kind in FAMILIES:
+        config.values["model_type"] = kind
+    if tree.vision != "apart" and config.part("vision_config"):
+        # Whether the head is tied is asked of the outer config then, not of its text part.
+        config.values.pop("tie_word_embeddings", None)
+        if "tie_word_embeddings" in raw:
+            config.values["tie_word_embeddings"] = raw["tie_word_embeddings"]
+    config.defaults = dict(family.defaults) | _OUTER.get(kind, {})
     shape = family.read(config)
     shape.layers = [layer for layer in shape.layers if not layer.get("nextn")]
     sizes = _sizes(config, shape, tree)
@@ -104,22 +116,18 @@ def _with_vision(
     config: Config, tree: Tree, sizes: Sizes, weights: list[Weight]
 ) -> tuple[list[Weight], str]:
     if not config.part("vision_config"):
+        if not tree.text_class:
+            config.fail("vision_config", "It is missing, and this class has no other form")
         return weights, tree.class_name
     if tree.vision == "apart":
         config.note("the vision part is not counted: AutoModelForCausalLM loads the text alone")
         return weights, tree.class_name
-    if tree.vision == "refused":
-        raise UserError(
-            f"The vision part of {config.name} has no table yet.",
-            f"{tree.class_name}'s language model is covered, its vision tower is not.",
-            "Take vision_config out of a copy of the config to see the language model alone.",
-        )
     inner = [
         replace(w, name=w.name.replace("model.", "model.language_model.", 1))
         if w.name.startswith("model.") else w for w in weights
     ]  # fmt: skip
     name = tree.class_name.replace("ForCausalLM", "ForConditionalGeneration")
-    return siglip(config, sizes) + inner, name
+    return tower_weights(TOWERS[tree.vision], config, sizes) + inner, name
 
 
 def _remark_on_checkpoint(config: Config) -> None:

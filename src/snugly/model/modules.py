@@ -91,7 +91,8 @@ class Tree:
     float32: tuple[str, ...] = ()
     float32_in_float16: tuple[str, ...] = ()
     rotated: float = 1.0  # the part of a head that is rotated, where a config does not say
-    vision: str = "apart"  # "apart": AutoModelForCausalLM leaves it out; "siglip"; "refused"
+    vision: str = "apart"  # one of modules_vision.TOWERS; apart: AutoModelForCausalLM leaves it out
+    text_class: bool = True  # without a vision_config the language model has a class of its own
 
 
 _DTYPES = {"f32": "float32", "i64": "int64", "bool": "bool", "buffer": ""}

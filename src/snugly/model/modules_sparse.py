@@ -218,6 +218,8 @@ SPARSE: tuple[Tree, ...] = (
          ATTENTION + MLP + EXPERTS + QWEN_SHARED + NORMS, AFTER),
     Tree("Qwen3MoeForCausalLM", ("qwen3_moe",), BEFORE,
          ATTENTION + QK_NORM + MLP + EXPERTS + NORMS, AFTER),
+    Tree("Qwen3VLMoeForCausalLM", ("qwen3_vl_moe",), BEFORE,
+         ATTENTION + QK_NORM + MLP + EXPERTS + NORMS, AFTER, vision="qwen3vl", text_class=False),
     Tree("OlmoeForCausalLM", ("olmoe",), BEFORE, ATTENTION + WIDE_QK_NORM + EXPERTS + NORMS,
          AFTER),
     Tree("MiniMaxM2ForCausalLM", ("minimax_m2",), BEFORE,
@@ -259,7 +261,7 @@ SPARSE: tuple[Tree, ...] = (
          _QWEN_NEXT + _DELTA_APART, AFTER, more=_qwen_next, rotated=0.25),
     Tree("Gemma4ForCausalLM", ("gemma4", "gemma4_text"), BEFORE,
          ATTENTION + QK_NORM + MLP + GEMMA_NORMS + _GEMMA4_LAYER,
-         _GEMMA4_AFTER + SCALED + ROTARY_TWO_KINDS, more=_gemma4, vision="refused"),
+         _GEMMA4_AFTER + SCALED + ROTARY_TWO_KINDS, more=_gemma4, vision="gemma4"),
     Tree("JambaForCausalLM", ("jamba",), BEFORE, ATTENTION
          + lines(_MAMBA.format("mamba", "mamba_bias")) + lines("""
             mamba.dt_layernorm: norm rank if state
