@@ -75,7 +75,7 @@ class LooseCalls:
         held = self._release()
         text = "".join(delta.text for delta in held) + last.text
         calls = calls_in(text, self._names)
-        if not calls or last.finish_reason == "length":
+        if not calls:  # also where the last of them was cut off
             return [*held, last]
         pieces = tuple(
             ToolCallPiece(index, f"call_{secrets.token_hex(8)}", name, arguments)

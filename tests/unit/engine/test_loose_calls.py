@@ -76,8 +76,14 @@ def test_words_are_told_at_once_when_they_cannot_become_a_call() -> None:
 
 
 def test_a_call_that_was_cut_off_is_words() -> None:
-    answer, _ = heard(BARE, reason="length")
-    assert (answer.text, answer.tool_calls) == (BARE, ())
+    answer, _ = heard(BARE[:-1], reason="length")
+    assert (answer.text, answer.tool_calls, answer.finish_reason) == (BARE[:-1], (), "length")
+
+
+def test_blank_lines_up_to_the_limit_after_whole_calls_change_nothing() -> None:
+    """What qwen2.5-coder 1.5B does where a call is required."""
+    answer, _ = heard(f"```json\n{BARE}\n```" + "\n" * 60, reason="length")
+    assert (len(answer.tool_calls), answer.finish_reason) == (1, "tool_calls")
 
 
 def test_thoughts_go_before_and_calls_of_the_engine_go_through() -> None:
