@@ -104,7 +104,7 @@ def quantize(
         if not done:
             discard(part)
         try:
-            _prepare(part, plan)
+            _prepare(part, plan, source)
             with Pool(part, imatrix, threads or usable_threads()) as pool:
                 _run(pool, jobs, done, Journal(part, work, done), watch, recipe.to)
             read_header(part)  # what we wrote must be what we read
@@ -118,10 +118,16 @@ def quantize(
     return Quantized(out, plan.tensors, out.stat().st_size, time.monotonic() - start, plan.remarks)
 
 
-def _prepare(part: Path, plan: Outline) -> None:
+def _prepare(part: Path, plan: Outline, source: Source) -> None:
+    """Room, the header, and what lies in no file."""
     writer.make_room(part, plan.n_bytes)
+    literals = {item.tensor.name: item.literal for item in source.tensors if item.literal}
     with open(part, "r+b") as file:
         file.write(plan.header)
+        for tensor in plan.tensors:
+            if tensor.name in literals:
+                file.seek(len(plan.header) + tensor.offset)
+                file.write(literals[tensor.name])
 
 
 def _run(
@@ -312,6 +318,8 @@ def _text(value: str) -> bytes:
 def _work(source: Source, plan: Outline, imatrix: Imatrix | None) -> str:
     """A hash that differs when anything differs that the finished bytes depend on."""
     digest = hashlib.sha256(plan.header)
+    for item in source.tensors:
+        digest.update(item.literal)
     for path in source.paths:
         found = os.stat(path)
         digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())

@@ -32,7 +32,9 @@ def jobs_of(
 
 def _pieces(source: SourceTensor, target: Tensor, data_offset: int, weighed: bool) -> Iterator[Job]:
     """One tensor's pieces. None crosses a segment, a slice of the matrix, or a head."""
-    length = target.shape[0]
+    # A vector whose numbers change places is taken as a column.
+    column = bool(source.interleave) and len(target.shape) == 1
+    length = 1 if column else target.shape[0]
     per_slice = target.shape[1] if len(target.shape) > 1 else 1
     read, written = row_bytes(source.kind, length), row_bytes(target.ggml_type, length)
     whole = source.interleave or 1

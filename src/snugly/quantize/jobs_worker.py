@@ -86,7 +86,9 @@ def convert(job: Job, data: Bytes, weights: Floats | None) -> Bytes:
         raw = data[start * per_row : (start + step) * per_row]
         rows = dequantize_rows(raw, job.kind, job.row)
         if job.add:
+            # In the precision of the source, as a converter adds: half in half, else single.
             rows = rows + np.float32(job.add)
+            rows = rows.astype(np.float16).astype(np.float32) if job.kind == "F16" else rows
         if not is_valid(rows.view(np.uint8).reshape(-1), "F32"):
             raise Damage(_not_finite(job, data))
         try:

@@ -7,6 +7,7 @@ from snugly.errors import UnknownModel
 from snugly.model.lookup import find
 from snugly.model.names import quantization_of, split_of
 from snugly.model.store import Store
+from snugly.quantize.convert_hf import is_checkpoint, read_checkpoint
 from snugly.quantize.reader import Source, read_gguf
 from snugly.settings import Settings
 
@@ -25,6 +26,8 @@ def open_source(text: str, settings: Settings) -> Opened:
     Raises: UserError, UnknownModel, BadModelFile.
     """
     path = Path(text).expanduser()
+    if path.is_dir() and is_checkpoint(path):
+        return Opened(read_checkpoint(path), stem_of(path.resolve().name))
     if path.is_file():
         return Opened(read_gguf(path), stem_of(path.name))
     installed = find(Store(settings.store), text)

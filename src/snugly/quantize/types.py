@@ -40,6 +40,7 @@ class SourceTensor:
     another: `kind`. The two differ for checkpoints, whose vectors become F32.
     `interleave` > 0: each run of so many rows (a head) holds two halves that belong
     alternately; see `convert_families`. `add` is added to every weight (Gemma's norms).
+    `literal`: the bytes themselves, of a vector that was computed and lies in no file.
     """
 
     tensor: Tensor
@@ -47,6 +48,7 @@ class SourceTensor:
     kind: str
     interleave: int = 0
     add: float = 0.0
+    literal: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
