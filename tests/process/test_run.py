@@ -335,5 +335,5 @@ def test_a_model_that_does_not_fit_is_refused_before_loading(tmp_path: Path, fak
         file.truncate(len(data) + 4 * shape[0] * shape[1])
     done = snugly("run", "-m", str(path), "x")
     assert done.returncode == 4
-    assert "4.00 TiB of RAM" in done.stderr
+    assert "needs 4.00 TiB" in done.stderr
     assert "more: close other programs" in done.stderr

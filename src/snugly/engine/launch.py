@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from snugly.engine import offers
 from snugly.engine.registry import DEFAULT, ENGINES
 from snugly.engine.types import Running
-from snugly.errors import EngineError, SnuglyError, UnknownModel, UserError
+from snugly.errors import EngineError, HistoryError, SnuglyError, UnknownModel, UserError
+from snugly.history.measurements import recent
 from snugly.machine.detect import detect
-from snugly.machine.rates import load_rates
+from snugly.machine.rates import fingerprint_text, load_rates
 from snugly.machine.types import Machine
 from snugly.model import catalog
 from snugly.model.lookup import find, short_name
@@ -19,13 +21,18 @@ from snugly.model.refs import RefKind, parse
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
 from snugly.model.types import Installed, ModelSpec
-from snugly.plan.best import best, better
-from snugly.plan.choose import choose, or_refuse
-from snugly.plan.types import EngineFacts, Need, Plan
+from snugly.plan.box import Box, box_of
+from snugly.plan.choose import check, plan_of, stretched
+from snugly.plan.remedy import refusal, rejected
+from snugly.plan.search import best_way, key, survey
+from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections, corrections
+from snugly.plan.tasks import task_named
+from snugly.plan.types import EngineFacts, Fit, Need, Plan
 from snugly.settings import Settings, settings
-from snugly.units import format_bytes, format_count
+from snugly.units import GiB, format_bytes, format_count
 
 Say = Callable[[str], None]
+_TEACHING = 200  # latest runs that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,15 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What a plan was made of, so that its run can teach the next one."""
+
+    box: Box
+    fit: Fit
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A model that is here and has a plan, not started yet."""
 
@@ -45,6 +61,7 @@ class Prepared:
     plan: Plan
     sampling: Sampling
     name: str  # the shortest that a person would call it by
+    way: Way | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +74,7 @@ class Launched:
     sampling: Sampling
     name: str  # the shortest that a person would call it by
     engine: str  # its name
+    way: Way | None = None
 
 
 def _silent(_: str) -> None:
@@ -159,9 +177,25 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
             f"It is an encoder ({spec.architecture}): it turns text into vectors.",
             "Take a chat model, such as `snugly run -m smollm2`.",
         )
-    facts = engine_facts(machine)
-    plan = or_refuse(choose(machine, spec, Need(context=context), facts))
-    return Prepared(installed, spec, plan, advised(installed), installed.ref)
+    box, need = box_of(machine, engine_facts(machine)), Need(context=context)
+    candidate = offers.of_file(installed, spec, need.task)
+    check(candidate, need)
+    taught = learned(machine)
+    fit = best_way(box, candidate, need, taught)
+    if fit is None:
+        raise refusal(rejected(box, candidate, need))
+    fit = stretched(box, fit, need, taught)
+    plan = plan_of(box, fit, installed.path)
+    way = Way(box, fit, machine)
+    return Prepared(installed, spec, plan, advised(installed), installed.ref, way)
+
+
+def learned(machine: Machine) -> Corrections:
+    """What runs in the history teach about this machine; nothing where it cannot be read."""
+    try:
+        return corrections(recent(_TEACHING), fingerprint_text(machine))
+    except HistoryError:
+        return NOTHING_LEARNT
 
 
 def advised(installed: Installed) -> Sampling:
@@ -192,9 +226,10 @@ def _best_installed(
             candidates.append(_planned(installed, machine, context))
         except SnuglyError as error:
             troubles.append(error)
-    index = best([(c.spec, c.plan) for c in candidates], machine)
-    if index is not None:
-        return candidates[index]
+    if candidates:
+        need, task = Need(context=context), task_named("chat")
+        talks = [c for c in candidates if c.spec.chat_template] or candidates
+        return max(talks, key=lambda c: key(c.way.fit, need, task) if c.way else ())
     if troubles and all(isinstance(trouble, UserError) for trouble in troubles):
         raise troubles[0]  # what was asked for suits no model: another one would not help
     for trouble in troubles:
@@ -204,14 +239,19 @@ def _best_installed(
 
 def _suggest(prepared: Prepared, machine: Machine, say: Say) -> None:
     """Say what better model than the small default would fit, and how to get it."""
-    found = better(catalog.entries(), machine, engine_facts(machine), prepared.spec.n_params)
-    if found is not None:
-        entry = found.entry
+    way = prepared.way
+    if way is None:
+        return
+    room = machine.disk.free_bytes.or_else(0) - 1 * GiB
+    every = offers.catalogue("chat", Store(settings().store))
+    found = survey(way.box, [c for c in every if c.file_bytes <= room], Need()).best
+    if found is not None and found.candidate.quality > way.fit.candidate.quality:
+        better = found.candidate
         say(
             f"Running {DEFAULT_REF} ({format_count(prepared.spec.n_params)} parameters)."
-            f" A better model would fit: {entry.alias}, {format_count(entry.n_params)}"
-            f" parameters, about {format_bytes(found.file_bytes)}"
-            f" (`snugly pull {entry.alias}`)."
+            f" A better model would fit: {better.ref}, {format_count(better.build.n_params)}"
+            f" parameters, {format_bytes(better.file_bytes)}, about"
+            f" {found.speed.decode_tps.expected:.0f} tokens/s (`snugly pull {better.ref}`)."
         )
 
 
@@ -238,7 +278,7 @@ async def launched(
     running = await engine.start(ready.plan)
     try:
         yield Launched(
-            running, ready.plan, ready.installed, ready.sampling, ready.name, engine.name
+            running, ready.plan, ready.installed, ready.sampling, ready.name, engine.name, ready.way
         )
     finally:
         await running.stop()

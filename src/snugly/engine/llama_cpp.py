@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +11,7 @@ from snugly.engine.address import Address, new_address
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.process import EngineProcess
 from snugly.engine.types import Mode
+from snugly.machine.types import Machine
 from snugly.model.gguf import read_header
 from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.types import EngineFacts, Plan
@@ -37,6 +38,22 @@ def facts(system: str, architecture: str) -> EngineFacts:
         repacks=AVX2_REPACKS if architecture in X86_64 else frozenset(),
         offloads_to="metal" if metal else "",
     )
+
+
+# What a build of llama.cpp for a maker's GPUs would compute with.
+_BACKENDS = {"nvidia": "cuda", "amd": "rocm", "intel": "sycl", "apple": "metal"}
+
+
+def box_facts(machine: Machine) -> EngineFacts:
+    """What llama.cpp would be on a box that is not here: with a GPU, a build that uses it."""
+    architecture = machine.cpu.architecture.or_else("x86_64")
+    backends = [_BACKENDS.get(gpu.vendor, "vulkan") for gpu in machine.gpus]
+    plain = facts("darwin" if "metal" in backends else "linux", architecture)
+    if not backends:
+        return plain
+    # Vulkan is the one backend that computes on GPUs of several makers.
+    best = backends[0] if len(set(backends)) == 1 else "vulkan"
+    return replace(plain, name="llama.cpp", offloads_to=best)
 
 
 @dataclass(frozen=True, slots=True)

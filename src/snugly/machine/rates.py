@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
@@ -23,6 +24,12 @@ def fingerprint(machine: Machine) -> dict[str, object]:
         "memory_bytes": machine.memory.total_bytes.value,
         "gpus": [[gpu.vendor, gpu.name.value, gpu.total_bytes.value] for gpu in machine.gpus],
     }
+
+
+def fingerprint_text(machine: Machine) -> str:
+    """The fingerprint as a short text, for the history."""
+    text = json.dumps(fingerprint(machine), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def still_valid(

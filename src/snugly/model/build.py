@@ -23,6 +23,7 @@ def build_of(spec: ModelSpec) -> Build:
     dense: dict[int, list[Tensor]] = {}
     experts: dict[int, list[Tensor]] = {}
     embedding, output = [], []
+    tied = 0
     for tensor in spec.tensors:
         block = _BLOCK.match(tensor.name)
         if block:
@@ -32,8 +33,9 @@ def build_of(spec: ModelSpec) -> Build:
             dense.setdefault(0, []).append(tensor)
         elif tensor.name in _LOOKED_UP:
             embedding.append(tensor)
-            if spec.tied_embeddings and tensor.name == _LOOKED_UP[0]:
-                output.append(tensor)
+            if spec.tied_embeddings and spec.is_causal and tensor.name == _LOOKED_UP[0]:
+                output.append(tensor)  # an encoder has no head: nothing is multiplied with it
+                tied = tensor.n_bytes
         else:
             output.append(tensor)
     return Build(
@@ -60,6 +62,7 @@ def build_of(spec: ModelSpec) -> Build:
         experts_used=spec.experts_used,
         is_causal=spec.is_causal,
         widths=widths(spec.tensors),
+        tied_bytes=tied,
     )
 
 
@@ -89,14 +92,12 @@ def weight_bytes(build: Build) -> int:
         parts += [layer.dense, layer.experts]
     total = sum(n_bytes for part in parts for _, n_bytes in part)
     once = sum(n_bytes for _, n_bytes in build.output)
-    if build.tied_embeddings:
-        once -= tied_bytes(build)
-    return total + once
+    return total + once - build.tied_bytes
 
 
-def tied_bytes(build: Build) -> int:
-    """Bytes that stand both in `embedding` and in `output`; 0 where the head is its own."""
-    if not build.tied_embeddings or not build.embedding:
-        return 0
-    head = dict(build.output)
-    return max((n for kind, n in build.embedding if head.get(kind, 0) >= n), default=0)
+def read_bytes(build: Build) -> int:
+    """Bytes of weights that one token reads: of a mixture the experts that it uses."""
+    dense = sum(n for layer in build.weights for _, n in layer.dense)
+    experts = sum(n for layer in build.weights for _, n in layer.experts)
+    used = experts * build.experts_used // build.experts if build.experts else 0
+    return dense + used + sum(n for _, n in build.output)

@@ -38,6 +38,7 @@ class Entry:
     file: str  # fnmatch pattern of this model's files in the repository
     types: tuple[str, ...]  # quantizations to be had there
     quantization: str  # fetched when none is named
+    sizes: dict[str, tuple[int, int]]  # by type: bytes of the file, and read for one token
     original: str  # publisher/model of the weights they were made from
     architecture: str
     n_params: int
@@ -93,7 +94,8 @@ def entry_of(row: dict[str, Any]) -> Entry:
     """An entry from its plain values."""
     figures = tuple(Figure(**figure) for figure in row["figures"])
     lists = {name: tuple(row[name]) for name in ("types", "tasks", "languages")}
-    return Entry(**{**row, **lists, "figures": figures})
+    sizes = {name: (pair[0], pair[1]) for name, pair in row["sizes"].items()}
+    return Entry(**{**row, **lists, "sizes": sizes, "figures": figures})
 
 
 def lookup(name: str, tag: str = "") -> tuple[Entry, str] | None:

@@ -149,6 +149,7 @@ class Build:
     # (name without "blk.N." and ".weight", elements in, elements out) of each matrix, the
     # widest of all layers: what a compute buffer is made of
     widths: tuple[tuple[str, int, int], ...] = ()
+    tied_bytes: int = 0  # that stand both in `embedding` and in `output`
 
 
 @dataclass(frozen=True, slots=True)

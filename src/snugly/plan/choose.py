@@ -1,116 +1,59 @@
-"""Pick context, threads and batch for one model on one machine, or say why not.
-
-The first form of the planner: one GGUF, one sequence, one pool. The search over
-quantizations, cache types and offload takes this seat later.
-"""
+"""Plan one model file on one machine, or say why not. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from snugly.errors import DoesNotFit, UserError
-from snugly.machine.types import Machine, Pool
+from snugly.errors import UserError
+from snugly.machine.types import Machine
+from snugly.model.build import build_of
 from snugly.model.types import ModelSpec
-from snugly.plan.memory import estimate
-from snugly.plan.types import (
-    Change,
-    EngineFacts,
-    Estimate,
-    Need,
-    Placement,
-    Plan,
-    Rejected,
-    Setup,
-)
-from snugly.units import GiB, MiB, format_bytes
+from snugly.plan.box import Box, box_of
+from snugly.plan.candidates import candidate_of
+from snugly.plan.remedy import refusal, rejected
+from snugly.plan.search import LEAST_CONTEXT as LEAST_CONTEXT
+from snugly.plan.search import UBATCHES, best_way
+from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
+from snugly.plan.tasks import task_named
+from snugly.plan.types import Candidate, EngineFacts, Estimate, Fit, Need, Plan, Rejected
+from snugly.units import format_bytes
 
-LEAST_CONTEXT = 512  # below this not even a question and its answer have room
 ROOMY_CONTEXT = 8192  # what is taken without asking when it fits
 MOST_CONTEXT = 32768  # more than this only when asked for: the cache is paid up front
-_UBATCHES = (512, 128)  # llama.cpp's default, and one for tight machines
-_BATCH = 2048
 
 
-def reserve_bytes(pool: Pool) -> int:
-    """What a plan leaves to the rest of the machine: 5%, at least 128 MiB, at most 1 GiB.
-
-    1 GiB is llama.cpp's own margin (`fit_params_target`); small boards cannot spare it.
-    """
-    return min(1 * GiB, max(128 * MiB, pool.total_bytes // 20))
-
-
-def threads(machine: Machine) -> tuple[int, str]:
-    """How many threads to compute with, and why.
-
-    One per physical core that is free now: a stock engine that shares a core with
-    another program waits for it at every layer (bench/busy.py). Efficiency cores are left
-    out, they hold the others up.
-    """
-    cpu = machine.cpu
-    logical = cpu.logical_cores.or_else(1)
-    physical = cpu.physical_cores.or_else(max(1, logical // 2))
-    cores, word = physical, "physical"
-    fast = cpu.performance_cores.or_else(0)
-    if 0 < fast < physical:
-        cores, word = fast, "performance"
-    usable = int(cpu.usable_cores.or_else(float(logical)))
-    if usable < cores:
-        cores, word = max(1, usable), "usable"
-    busy = round(cpu.load.or_else(0.0))
-    free = max(1, cores - busy)
-    count = "1 thread" if free == 1 else f"{free} threads"
-    why = f"{count}: one per {word} core"
-    return free, why + (f", {busy} of {cores} left to what runs already." if busy else ".")
-
-
-def pool_for(machine: Machine, engine: EngineFacts) -> Pool:
-    """Where the bytes of a run come from: RAM, or what Apple lets its GPU use of it."""
-    if engine.offloads_to == "metal":
-        for gpu in machine.gpus:
-            if gpu.unified.or_else(False) and gpu.total_bytes.value is not None:
-                limit = gpu.total_bytes.value
-                return Pool("unified", limit, min(limit, machine.ram.free_bytes))
-    return machine.ram
-
-
-def contexts(spec: ModelSpec, need: Need) -> Iterator[int]:
-    """Contexts to try, best first: the one asked for, or the model's own, then halves."""
-    if need.context is not None:
-        yield need.context
-        return
-    context = min(spec.context_train, MOST_CONTEXT)
-    while context >= LEAST_CONTEXT:
-        yield context
-        context //= 2
-
-
-def choose(machine: Machine, spec: ModelSpec, need: Need, engine: EngineFacts) -> Plan | Rejected:
+def choose(
+    machine: Machine,
+    spec: ModelSpec,
+    need: Need,
+    engine: EngineFacts,
+    learned: Corrections = NOTHING_LEARNT,
+) -> Plan | Rejected:
     """Plan one model on one machine.
 
     Raises: UserError if the context asked for is out of the model's range.
     """
-    _check(spec, need)
-    pool = pool_for(machine, engine)
-    reserve = reserve_bytes(pool)
-    budget = max(0, pool.free_bytes - reserve)
-    if need.budget_bytes is not None:
-        budget = min(budget, need.budget_bytes)
-    for context in contexts(spec, need):
-        for ubatch in _UBATCHES:
-            for repack in (True, False):
-                size = estimate(spec, context, ubatch, engine, repack)
-                too_dear = need.context is None and _too_dear(size, context, budget)
-                if size.total_bytes <= budget and not too_dear:
-                    return _plan(machine, spec, engine, pool, (context, ubatch, repack), size)
-    return _rejected(spec, need, engine, pool, budget)
+    box = box_of(machine, engine)
+    candidate = candidate_of(build_of(spec), spec.path)
+    check(candidate, need)
+    fit = best_way(box, candidate, need, learned)
+    if fit is None:
+        return rejected(box, candidate, need)
+    return plan_of(box, stretched(box, fit, need, learned), spec.path)
 
 
-def _check(spec: ModelSpec, need: Need) -> None:
+def check(candidate: Candidate, need: Need) -> None:
+    """Whether the model can do what is asked at all.
+
+    Raises: UserError.
+    """
+    trained = candidate.build.context_train
     if need.context is None:
         return
-    if need.context > spec.context_train:
+    if need.context > trained:
         raise UserError(
-            f"{spec.name} cannot use a context of {need.context:,} tokens.",
-            f"It was trained for {spec.context_train:,}; beyond that its answers fall apart.",
-            f"Ask for at most --context {spec.context_train}, or take a model with a longer one.",
+            f"{candidate.build.name} cannot use a context of {need.context:,} tokens.",
+            f"It was trained for {trained:,}; beyond that its answers fall apart.",
+            f"Ask for at most --context {trained}, or take a model with a longer one.",
         )
     if need.context < LEAST_CONTEXT:
         raise UserError(
@@ -120,106 +63,86 @@ def _check(spec: ModelSpec, need: Need) -> None:
         )
 
 
-def _too_dear(size: Estimate, context: int, budget: int) -> bool:
-    """Whether a long context that nobody asked for would take over a quarter of what is free."""
-    return context > ROOMY_CONTEXT and size.kv_bytes > budget // 4
+def stretched(box: Box, fit: Fit, need: Need, learned: Corrections = NOTHING_LEARNT) -> Fit:
+    """The same way with a longer context, where that is cheap and nobody asked for one.
 
-
-def _plan(
-    machine: Machine,
-    spec: ModelSpec,
-    engine: EngineFacts,
-    pool: Pool,
-    chosen: tuple[int, int, bool],
-    size: Estimate,
-) -> Plan:
-    context, ubatch, repack = chosen
-    n_threads, why_threads = threads(machine)
-    on_gpu = engine.offloads_to != ""
-    return Plan(
-        model_path=spec.path,
-        model_name=spec.name,
-        setup=Setup(context, ubatch=ubatch, batch=_BATCH, repack=repack),
-        placement=Placement(),
-        threads=n_threads,
-        threads_batch=n_threads,
-        gpu_layers=len(spec.layers) + 1 if on_gpu else 0,
-        pools=(pool,),
-        reserves=(reserve_bytes(pool),),
-        estimate=size,
-        speed=None,
-        why=tuple(_reasons(machine, spec, engine, pool, chosen, size, why_threads)),
-    )
-
-
-def _reasons(
-    machine: Machine,
-    spec: ModelSpec,
-    engine: EngineFacts,
-    pool: Pool,
-    chosen: tuple[int, int, bool],
-    size: Estimate,
-    why_threads: str,
-) -> Iterator[str]:
-    context, ubatch, repack = chosen
-    yield (
-        f"It takes {format_bytes(size.total_bytes)} of the {format_bytes(pool.free_bytes)}"
-        f" of {pool.name} that is free."
-    )
-    trained = f"the model was trained for {spec.context_train:,}"
-    yield f"A context of {context:,} tokens; {trained}."
-    yield why_threads
-    if ubatch != _UBATCHES[0]:
-        yield f"Prompts go in by {ubatch} tokens at a time, to save memory."
-    if not repack:
-        yield "Weights stay as they are in the file: a faster copy of them would not fit."
-    unused = [gpu for gpu in machine.gpus if not engine.offloads_to and gpu.total_bytes.or_else(0)]
-    if unused:
-        name = unused[0].name.or_else(unused[0].vendor)
-        yield f"{name} is not used: the engine {engine.name} here computes on the CPU."
-
-
-def _rejected(
-    spec: ModelSpec, need: Need, engine: EngineFacts, pool: Pool, budget: int
-) -> Rejected:
-    smallest = estimate(spec, LEAST_CONTEXT, _UBATCHES[-1], engine, repack=False)
-    wanted = estimate(spec, need.context or LEAST_CONTEXT, _UBATCHES[-1], engine, repack=False)
-    if smallest.total_bytes <= budget:
-        remedy = f"Lower the context: --context {longest_context(spec, engine, budget)} fits."
-    else:
-        more = format_bytes(smallest.total_bytes - budget)
-        remedy = (
-            f"Even the shortest context needs {more} more: close other programs, or take a"
-            " smaller quantization or model."
-        )
-    return Rejected(
-        spec.name,
-        wanted.total_bytes,
-        (pool,),
-        (budget,),
-        (Change(remedy, ""),),
-    )
-
-
-def longest_context(spec: ModelSpec, engine: EngineFacts, budget: int) -> int:
-    """The longest context that fits into `budget` bytes, in steps of the cache; 0: none does.
-
-    At most what the model was trained for.
+    Cheap: the same placement, and at most a quarter of what is free goes to the cache.
     """
-    smallest = estimate(spec, LEAST_CONTEXT, _UBATCHES[-1], engine, repack=False)
-    if smallest.total_bytes > budget:
-        return 0
-    most = estimate(spec, spec.context_train, _UBATCHES[-1], engine, repack=False)
-    if most.total_bytes <= budget:
-        return spec.context_train
-    low, high = LEAST_CONTEXT, spec.context_train
-    while high - low >= 256:
-        middle = (low + high) // 2 // 256 * 256
-        if middle <= low:
-            break
-        size = estimate(spec, middle, _UBATCHES[-1], engine, repack=False)
-        low, high = (middle, high) if size.total_bytes <= budget else (low, middle)
-    return low
+    build = fit.candidate.build
+    if need.context is not None or fit.setup.context < task_named(need.task).context:
+        return fit
+    context = min(build.context_train, MOST_CONTEXT)
+    while context > fit.setup.context:
+        longer = replace(need, context=context, kv_type=fit.setup.kv_type)
+        wide = best_way(box, fit.candidate, longer, learned)
+        if (
+            wide is not None
+            and wide.placement == fit.placement
+            and wide.setup == replace(fit.setup, context=context)
+            and sum(use.kv_bytes for use in wide.uses) <= sum(box.budgets) // 4
+        ):
+            return wide
+        context //= 2
+    return fit
+
+
+def plan_of(box: Box, fit: Fit, path: str) -> Plan:
+    """What the engine needs to run it this way, and why this way."""
+    on_gpu = sum(fit.placement.gpu_layers)
+    return Plan(
+        model_path=path,
+        model_name=fit.candidate.build.name,
+        setup=fit.setup,
+        placement=fit.placement,
+        threads=box.threads,
+        threads_batch=box.threads,
+        gpu_layers=len(fit.candidate.build.layers) + 1 if box.is_unified else on_gpu,
+        pools=box.pools,
+        reserves=box.reserves,
+        estimate=Estimate(fit.uses),
+        speed=fit.speed,
+        why=tuple(reasons(box, fit)),
+    )
+
+
+def reasons(box: Box, fit: Fit) -> Iterator[str]:
+    """Why the plan is as it is, a sentence each."""
+    build, setup = fit.candidate.build, fit.setup
+    for pool, use in zip(box.pools, fit.uses, strict=True):
+        if use.total_bytes:
+            yield (
+                f"It takes {format_bytes(use.total_bytes)} of the"
+                f" {format_bytes(pool.free_bytes)} of {pool.name} that is free."
+            )
+    yield (
+        f"A context of {setup.context:,} tokens; the model was trained for {build.context_train:,}."
+    )
+    yield from _where(box, fit)
+    yield box.why_threads
+    if setup.kv_type not in ("F16", "F32", "BF16"):
+        yield f"The KV cache is kept in {setup.kv_type.lower()}, to save memory."
+    if setup.ubatch != UBATCHES[0]:
+        yield f"Prompts go in by {setup.ubatch} tokens at a time, to save memory."
+    if not setup.repack and box.engine.repacks:
+        yield "Weights stay as they are in the file: a faster copy of them would not fit."
+    if box.unused:
+        yield (f"{box.unused} is not used: the engine {box.engine.name} here computes on the CPU.")
+
+
+def _where(box: Box, fit: Fit) -> Iterator[str]:
+    """Which layers live where, when there is a choice."""
+    if len(box.pools) == 1:
+        return
+    layers = len(fit.candidate.build.layers)
+    on_gpu = min(sum(fit.placement.gpu_layers), layers)
+    if not on_gpu:
+        yield "All layers are computed on the CPU: the GPU's memory does not help here."
+    elif on_gpu < layers:
+        yield f"{on_gpu} of {layers} layers are on the GPU, the others in RAM."
+    elif fit.placement.cpu_experts:
+        yield f"All layers are on the GPU; the experts of {fit.placement.cpu_experts} in RAM."
+    else:
+        yield "All layers are on the GPU."
 
 
 def or_refuse(choice: Plan | Rejected) -> Plan:
@@ -229,11 +152,4 @@ def or_refuse(choice: Plan | Rejected) -> Plan:
     """
     if isinstance(choice, Plan):
         return choice
-    pool = choice.pools[0]
-    raise DoesNotFit(
-        f"{choice.model_name} does not fit this machine.",
-        f"It needs {format_bytes(choice.needed_bytes)} of {pool.name};"
-        f" {format_bytes(pool.free_bytes)} is free, of which"
-        f" {format_bytes(pool.free_bytes - choice.budgets[0])} stays with the rest of the machine.",
-        choice.changes[0].words,
-    )
+    raise refusal(choice)

@@ -8,7 +8,7 @@ from snugly.model.catalog import Entry, entries
 from snugly.model.catalog_builds import builds
 from snugly.model.module_tree import ModuleTree
 from snugly.model.types import Attention, Build, ModelSpec
-from snugly.plan.choose import reserve_bytes
+from snugly.plan.box import reserve_bytes
 from snugly.plan.memory import pool_uses
 from snugly.plan.types import EngineFacts, Placement, PoolUse, Setup
 from snugly.units import format_bytes

@@ -7,8 +7,8 @@ from snugly.model.build import build_of, weight_bytes
 from snugly.model.catalog import Entry, entries
 from snugly.model.quant_size import in_type
 from snugly.model.types import AttentionKind
+from snugly.plan.box import reserve_bytes
 from snugly.plan.cache import kv_bytes
-from snugly.plan.choose import reserve_bytes
 from snugly.plan.glossary_ground import (
     CONTEXT,
     NAME,

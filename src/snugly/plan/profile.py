@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from snugly.model.build import tied_bytes, weight_bytes
+from snugly.model.build import weight_bytes
 from snugly.model.ggml_types import row_bytes
 from snugly.model.types import Attention, Build, Bytes
 from snugly.plan.cache import cells, layer_bytes, layer_snapshot
@@ -22,7 +22,7 @@ class Remembered:
     sizes: tuple[int, ...]  # cells
     bytes: tuple[int, ...]  # of one layer
     snapshot_bytes: int  # of all layers, one snapshot
-    widened: int  # of the largest cache of one layer, were it f16
+    widened: tuple[int, ...]  # bytes of the cache of one layer, were it f16
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,31 @@ class Profile:
             if len(self._remembered) >= _MOST_KEPT:
                 self._remembered.clear()
             counts = [sums[-1] for sums in self.of_kind]
+            sizes = tuple(
+                cells(kind, setup.context, setup.ubatch, setup.n_seq) if kind.cached else 0
+                for kind in self.kinds
+            )
             found = Remembered(
-                tuple(cells(kind, setup.context, setup.ubatch, setup.n_seq) if kind.cached else 0
-                      for kind in self.kinds),
+                sizes,
                 tuple(layer_bytes(kind, setup) for kind in self.kinds),
                 sum(count * layer_snapshot(kind, setup)
                     for kind, count in zip(self.kinds, counts, strict=True)),
-                max((2 * cells(kind, setup.context, setup.ubatch, setup.n_seq) * kind.kv_heads
-                     * (kind.key_length + kind.value_length)
-                     for kind in self.kinds if kind.cached), default=0),
+                tuple(2 * size * kind.kv_heads * (kind.key_length + kind.value_length)
+                      for kind, size in zip(self.kinds, sizes, strict=True)),
             )  # fmt: skip
             self._remembered[key] = found
         return found
+
+    def widest(self, each: tuple[int, ...], first: int, end: int) -> int:
+        """The most that any layer from `first` up to `end` has of `each` kind's bytes."""
+        return max(
+            (
+                size
+                for size, sums in zip(each, self.of_kind, strict=True)
+                if sums[end] > sums[first]
+            ),
+            default=0,
+        )
 
 
 def profile_of(build: Build) -> Profile:
@@ -100,6 +113,7 @@ def profile_of(build: Build) -> Profile:
 
 def _profile(build: Build) -> Profile:
     kinds = tuple(dict.fromkeys(build.layers))
+    fused = any(name == "ffn_gate_up_exps" for name, _, _ in build.widths)
     return Profile(
         build=build,
         work=activations(build),
@@ -110,10 +124,12 @@ def _profile(build: Build) -> Profile:
         experts=_sums(_total(layer.experts) for layer in build.weights),
         output=_total(build.output),
         embedding=_total(build.embedding),
-        tied=tied_bytes(build),
+        tied=build.tied_bytes,
         header=max(build.file_bytes - weight_bytes(build), 0),
         widest_dense=_widest_dense(build),
-        widest_experts=max((_widest_experts(layer.experts) for layer in build.weights), default=0),
+        widest_experts=max(
+            (_widest_experts(layer.experts, fused) for layer in build.weights), default=0
+        ),
     )
 
 
@@ -143,9 +159,12 @@ def _widest_dense(build: Build) -> int:
     return max((row_bytes(kind, 256) * inner // 256 for kind in kinds), default=0)  # fmt: skip
 
 
-def _widest_experts(experts: Bytes) -> int:
-    """Bytes of one of the three matrices of equal size; down often has a type of its own."""
+def _widest_experts(experts: Bytes, fused: bool) -> int:
+    """Bytes of the largest of three matrices of equal size, or of two where two are `fused`.
+
+    What leads back often has a type of its own.
+    """
     sizes = [n_bytes for kind, n_bytes in experts if kind != "F32"]
-    if len(sizes) == 1:
-        return sizes[0] // 3
-    return max(sizes[0] // 2, sizes[1]) if sizes else 0
+    if len(sizes) < 2:
+        return sum(sizes) * (2 if fused else 1) // 3
+    return max(sizes[0] if fused else sizes[0] // 2, sizes[1])

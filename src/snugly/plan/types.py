@@ -1,5 +1,6 @@
 """The nouns of planning."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -200,14 +201,26 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One build that could be run: how good it is, and what a person calls it."""
+    """One build that could be run: how good it is, and what a person calls it.
 
-    build: Build
+    `make` gives the build, which is made once, when it is first looked at: of most models of
+    the catalogue their sizes tell enough.
+    """
+
+    make: Callable[[], Build]
     ref: str  # what `snugly run -m` takes
     quality: float  # of 100, for the task in hand, the loss by quantization taken off
-    basis: str = ""  # where that figure comes from
-    model: str = ""  # the same for all builds of one model
+    basis: str  # where that figure comes from
+    model: str  # the same for all builds of one model
+    file_type: str
+    file_bytes: int
+    read_bytes: int  # of weights, for one token
     here: bool = False  # installed: nothing has to be fetched
+
+    @cached_property
+    def build(self) -> Build:
+        """The model in this quantization."""
+        return self.make()
 
     @cached_property
     def least_bytes(self) -> int:

@@ -3,10 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.making import CPU_ENGINE, apple_gpu, layer, machine, machines, spec, specs
 
-from snugly.errors import DoesNotFit, UserError
+from snugly.errors import UserError
 from snugly.machine.types import Machine
 from snugly.model.types import ModelSpec
-from snugly.plan.choose import choose, or_refuse, reserve_bytes, threads
+from snugly.plan.box import reserve_bytes
+from snugly.plan.choose import choose
+from snugly.plan.threads import threads
 from snugly.plan.types import EngineFacts, Need, Plan, Rejected
 from snugly.units import GiB, MiB
 
@@ -26,21 +28,6 @@ def test_no_plan_ever_exceeds_what_is_free(
         assert context is None or choice.context == context
     else:
         assert choice.needed_bytes > choice.budgets[0]
-
-
-@given(machines(), specs())
-def test_the_remedy_of_a_shorter_context_is_true(box: Machine, model: ModelSpec) -> None:
-    choice = choose(box, model, Need(model.context_train), CPU_ENGINE)
-    if isinstance(choice, Rejected) and "--context" in choice.changes[0].words:
-        context = int(choice.changes[0].words.split("--context ")[1].split()[0])
-        assert isinstance(choose(box, model, Need(context), CPU_ENGINE), Plan)
-
-
-def test_a_model_that_does_not_fit_is_refused_with_numbers() -> None:
-    with pytest.raises(DoesNotFit) as caught:
-        or_refuse(choose(machine(4 * GiB), spec(weight_bytes=20 * GiB), Need(), CPU_ENGINE))
-    assert "GiB of RAM" in caught.value.because
-    assert "more: close other programs" in caught.value.remedy
 
 
 def test_without_room_for_the_faster_copy_the_weights_stay_as_they_are() -> None:

@@ -1,5 +1,9 @@
 """Bytes per pool: figures as llama.cpp logs them, and what must hold for any placement."""
 
+import csv
+import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,7 +104,7 @@ def test_experts_and_caches_may_stay_in_ram() -> None:
 
 
 def test_a_tied_head_stands_twice_only_where_it_is_apart_from_the_embedding() -> None:
-    tied = build(tied_embeddings=True, output=(("Q4_K", 295_501_824),))
+    tied = build(tied_embeddings=True, output=(("Q4_K", 295_501_824),), tied_bytes=295_501_824)
     here = uses(tied, Setup(4096), Placement())
     apart = uses(tied, Setup(4096), Placement((33,)))
     layers = 32 * 138_936_320
@@ -252,3 +256,31 @@ def test_a_cache_type_that_a_head_does_not_divide_is_refused(kind: AttentionKind
     odd = build((layer(8, 80), Attention(kind, 1, 80, 0)))
     with pytest.raises(ValueError, match="80 elements are not whole blocks of 32"):
         uses(odd, Setup(4096, kv_type="Q8_0"), Placement())
+
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def _allocated() -> list[dict[str, str]]:
+    with (GOLDEN / "pools/devices.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Qwen__Qwen3-8B", "Qwen__Qwen3-30B-A3B", "openai__gpt-oss-20b", "mamba2",
+     "deepseek-ai__DeepSeek-V2-Lite", "microsoft__Phi-4-mini-instruct"],
+)  # fmt: skip
+def test_each_device_takes_what_llama_cpp_would_allocate(name: str) -> None:
+    """Within 2% on the CPU and in every split; bench/device_memory.py has 31 models."""
+    bench = str(Path(__file__).parents[3] / "bench")
+    sys.path.insert(0, bench)
+    try:
+        device_memory = importlib.import_module("device_memory")
+    finally:
+        sys.path.remove(bench)
+    rows = [row for row in _allocated() if row["model"] == name]
+    assert len(rows) > 5
+    for row in rows:
+        for mine, true in zip(device_memory.ours(row), device_memory.theirs(row), strict=True):
+            assert mine == pytest.approx(true, rel=0.02), row

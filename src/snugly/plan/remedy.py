@@ -1,0 +1,116 @@
+"""What does not fit, and the smallest changes that would make it fit. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from snugly.errors import DoesNotFit
+from snugly.plan.box import Box
+from snugly.plan.memory import pool_uses
+from snugly.plan.search import LEAST_CONTEXT, fits_at, place, tightest
+from snugly.plan.types import Candidate, Change, Need, Placement, Rejected
+from snugly.units import format_bytes
+
+
+def rejected(
+    box: Box, candidate: Candidate, need: Need, siblings: Sequence[Candidate] = ()
+) -> Rejected:
+    """Why `candidate` does not fit, and what would help.
+
+    `siblings` are the same model in other quantizations.
+    """
+    setup = tightest(need.context or LEAST_CONTEXT, need)
+    uses = pool_uses(candidate.build, setup, Placement(), box.pools, box.engine)
+    return Rejected(
+        model_name=candidate.build.name,
+        needed_bytes=sum(use.total_bytes for use in uses),
+        pools=box.pools,
+        budgets=box.budgets,
+        changes=tuple(changes(box, candidate, need, siblings)),
+    )
+
+
+def changes(
+    box: Box, candidate: Candidate, need: Need, siblings: Sequence[Candidate]
+) -> Iterator[Change]:
+    """Single changes that make it fit, the least felt first.
+
+    An 8-bit cache costs next to nothing; half of the context is often spare; a smaller
+    type costs quality; then a short context; last what is not ours to change.
+    """
+    if need.kv_type in ("F32", "F16", "BF16") and fits_at(
+        box, candidate, replace(need, kv_type="Q8_0")
+    ):
+        yield Change("a KV cache in q8_0", "--kv q8_0")
+    asked = need.context
+    context = longest_context(box, candidate, need) if asked else 0
+    shorter = Change(f"a context of {context:,} tokens", f"--context {context}")
+    if asked and context * 2 >= asked:
+        yield shorter
+    smaller = _smaller(box, candidate, need, siblings)
+    if smaller is not None:
+        name = smaller.file_type
+        yield Change(f"the quantization {name}", f"--type {name}")
+    if asked and 0 < context and context * 2 < asked:
+        yield shorter
+    if need.budget_bytes is not None:
+        free = replace(need, budget_bytes=None)
+        if fits_at(box, candidate, free):
+            more = format_bytes(_shortage(box, candidate, need))
+            yield Change(f"a budget larger by {more}", "")
+            return
+    yield Change(f"{format_bytes(_shortage(box, candidate, need))} more free memory", "")
+
+
+def _smaller(
+    box: Box, candidate: Candidate, need: Need, siblings: Sequence[Candidate]
+) -> Candidate | None:
+    """The largest sibling that is smaller and fits."""
+    small = [other for other in siblings if other.file_bytes < candidate.file_bytes]
+    small.sort(key=lambda other: other.file_bytes, reverse=True)
+    return next((other for other in small if fits_at(box, other, need)), None)
+
+
+def _shortage(box: Box, candidate: Candidate, need: Need) -> int:
+    """Bytes that are missing at least, all pools together."""
+    setup = tightest(need.context or LEAST_CONTEXT, need)
+    uses = pool_uses(candidate.build, setup, Placement(), box.pools, box.engine)
+    wanted = sum(use.total_bytes for use in uses)
+    most = sum(box.budgets)
+    if need.budget_bytes is not None:
+        most = min(most, need.budget_bytes)
+    return max(1, wanted - most)
+
+
+def longest_context(box: Box, candidate: Candidate, need: Need) -> int:
+    """The longest context that fits, in steps of 256 cells; 0: not even the shortest does.
+
+    At most what the model was trained for; batches small, no second copy of the weights.
+    """
+
+    def fits(context: int) -> bool:
+        return any(place(box, candidate, tightest(context, need), need))
+
+    most = candidate.build.context_train
+    if not fits(min(LEAST_CONTEXT, most)):
+        return 0
+    if fits(most):
+        return most
+    low, high = LEAST_CONTEXT // 256, -(-most // 256)  # low fits, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle * 256) else (low, middle)
+    return low * 256
+
+
+def refusal(no: Rejected) -> DoesNotFit:
+    """The refusal as an error with its numbers."""
+    free = " and ".join(f"{format_bytes(pool.free_bytes)} of {pool.name}" for pool in no.pools)
+    kept = sum(pool.free_bytes for pool in no.pools) - sum(no.budgets)
+    words = [change.words for change in no.changes]
+    remedy = f"It would fit with {' or '.join(words)}."
+    return DoesNotFit(
+        f"{no.model_name} does not fit this machine.",
+        f"It needs {format_bytes(no.needed_bytes)}; {free} is free, of which"
+        f" {format_bytes(kept)} stays with the rest of the machine.",
+        remedy,
+    )

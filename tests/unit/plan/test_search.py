@@ -1,0 +1,163 @@
+"""One search over everything: nothing exceeds a pool, and more is never worse."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.making import CPU_ENGINE, apple_gpu, hub_config, machine
+
+from snugly.errors import UserError
+from snugly.machine.boxes import box as box_named
+from snugly.machine.boxes import box_of as box_by_figures
+from snugly.model import catalog
+from snugly.model.build import build_of
+from snugly.model.config import spec_of_config
+from snugly.model.quant_size import USUAL_TYPES, in_type
+from snugly.plan.box import Box, box_of
+from snugly.plan.candidates import candidate_of
+from snugly.plan.search import CLEARLY, Found, keeps_up, key, search, survey
+from snugly.plan.tasks import TASKS, task_named
+from snugly.plan.types import Candidate, EngineFacts, Need
+from snugly.units import GiB
+
+CUDA = replace(CPU_ENGINE, offloads_to="cuda", device_bytes=500 << 20, device_ram_bytes=200 << 20)
+NAMES = (
+    "HuggingFaceTB__SmolLM2-1.7B-Instruct", "Qwen__Qwen2.5-7B-Instruct",
+    "Qwen__Qwen3-30B-A3B-Instruct-2507", "google__gemma-3-4b-it", "meta-llama__Llama-3.1-8B",
+    "deepseek-ai__DeepSeek-V2-Lite-Chat", "openai__gpt-oss-20b", "Qwen__Qwen2.5-72B-Instruct",
+)  # fmt: skip
+
+
+def _candidates() -> tuple[Candidate, ...]:
+    found = []
+    for number, name in enumerate(NAMES):
+        spec = spec_of_config(hub_config(name), name)
+        for place, kind in enumerate(USUAL_TYPES):
+            build = build_of(in_type(spec, kind))
+            quality = 10.0 * number + place + 1
+            found.append(candidate_of(build, f"{name}-{kind}", quality, model=name))
+    return tuple(found)
+
+
+CANDIDATES = _candidates()
+sizes = st.integers(1, 96).map(lambda n: n * GiB)
+needs = st.builds(
+    Need,
+    context=st.one_of(st.none(), st.sampled_from((512, 4096, 8192, 16384))),
+    task=st.sampled_from([task.name for task in TASKS]),
+    kv_type=st.sampled_from((None, None, "F16", "Q8_0")),
+    budget_bytes=st.one_of(st.none(), sizes),
+)
+
+
+@st.composite
+def boxes(draw: st.DrawFn, ram: int | None = None, vram: int | None = None) -> Box:
+    """A desktop with a GPU of its own or none."""
+    ram = ram or draw(sizes)
+    cards = (vram,) if vram else draw(st.sampled_from(((), (6 * GiB,), (12 * GiB, 24 * GiB))))
+    made = box_by_figures(ram, cards, 300e9 if cards else 50e9)
+    return box_of(made, replace(CUDA, offloads_to="vulkan") if cards else CPU_ENGINE)
+
+
+def _key(found: Found) -> tuple[float, ...]:
+    return () if found.best is None else key(found.best, found.need, found.task)
+
+
+@settings(max_examples=25, deadline=None)
+@given(boxes(), needs)
+def test_no_plan_exceeds_a_pool_or_the_budget(box: Box, need: Need) -> None:
+    for fit in search(box, CANDIDATES[::5], need).fits:
+        for use, budget in zip(fit.uses, box.budgets, strict=True):
+            assert use.total_bytes <= budget
+        if need.budget_bytes is not None:
+            assert sum(use.total_bytes for use in fit.uses) <= need.budget_bytes
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, st.sampled_from((0, 4, 8, 12, 24)), st.integers(1, 32), needs, st.booleans())
+def test_more_memory_never_makes_the_answer_worse(
+    ram: int, vram: int, more: int, need: Need, in_ram: bool
+) -> None:
+    def best(ram: int, vram: int) -> tuple[float, ...]:
+        made = box_by_figures(ram, (vram,) if vram else (), 300e9 if vram else 50e9)
+        engine = replace(CUDA, offloads_to="vulkan") if vram else CPU_ENGINE
+        return _key(search(box_of(made, engine), CANDIDATES[::4], need))
+
+    before = best(ram, vram * GiB)
+    grown = (ram + more * GiB, vram) if in_ram or not vram else (ram, vram + more)
+    assert best(grown[0], grown[1] * GiB)[:3] >= before[:3]
+
+
+@settings(max_examples=25, deadline=None)
+@given(boxes(), needs)
+def test_the_survey_recommends_what_the_whole_search_does(box: Box, need: Need) -> None:
+    whole, quick = search(box, CANDIDATES, need), survey(box, CANDIDATES, need)
+    assert _key(quick)[:3] == _key(whole)[:3]
+
+
+def test_of_what_keeps_the_pace_the_best_is_taken() -> None:
+    box = box_of(box_by_figures(64 * GiB, (), 50e9), CPU_ENGINE)
+    found = search(box, CANDIDATES, Need())
+    assert found.best is not None
+    assert keeps_up(found.best, Need(), task_named("chat"))
+    for fit in found.fits:
+        if keeps_up(fit, Need(), task_named("chat")):
+            assert fit.candidate.quality <= found.best.candidate.quality + CLEARLY
+
+
+def test_faster_and_better_are_what_they_say() -> None:
+    found = search(box_of(box_by_figures(96 * GiB, (), 80e9), CPU_ENGINE), CANDIDATES, Need())
+    assert found.best is not None
+    if found.faster is not None:
+        assert found.faster.speed.decode_tps.expected >= 1.5 * found.best.speed.decode_tps.expected
+    if found.better is not None:
+        assert found.better.candidate.quality > found.best.candidate.quality
+
+
+def test_nothing_on_the_front_is_beaten() -> None:
+    found = search(box_of(box_by_figures(32 * GiB, (), 50e9), CPU_ENGINE), CANDIDATES, Need())
+    merits = [
+        (f.candidate.quality, f.speed.decode_tps.expected, f.setup.context) for f in found.front
+    ]
+    for one in merits:
+        others = [other for other in merits if other != one]
+        assert not any(all(x >= y for x, y in zip(a, one, strict=True)) for a in others)
+
+
+def test_a_card_that_holds_part_of_a_model_takes_that_part() -> None:
+    llama = [c for c in CANDIDATES if "Llama-3.1-8B-Q8_0" in c.ref]
+    box = box_of(box_by_figures(32 * GiB, (8 * GiB,), 300e9), replace(CUDA, offloads_to="vulkan"))
+    (fit,) = search(box, llama, Need()).fits
+    assert 0 < sum(fit.placement.gpu_layers) < 33
+
+
+def test_an_engine_without_a_backend_leaves_the_card_alone() -> None:
+    box = box_of(box_by_figures(32 * GiB, (24 * GiB,)), CPU_ENGINE)
+    assert len(box.pools) == 1
+    assert box.unused
+
+
+def test_a_mac_has_one_pool_of_what_its_gpu_may_take() -> None:
+    metal = EngineFacts("xllamacpp", 32 << 20, frozenset(), "metal")
+    box = box_of(machine(16 * GiB, gpus=(apple_gpu(11 * GiB),)), metal)
+    assert [(pool.name, pool.total_bytes) for pool in box.pools] == [("unified", 11 * GiB)]
+    assert box.is_unified
+
+
+def test_a_task_that_there_is_not_is_named_with_its_neighbour() -> None:
+    with pytest.raises(UserError, match="Did you mean chat"):
+        task_named("chatt")
+
+
+@pytest.mark.parametrize("name", ["rtx 4060 ti 16gb", "m3 max 64gb", "raspberry pi 5 8gb"])
+def test_boxes_by_name_can_be_searched(name: str) -> None:
+    from snugly.engine.llama_cpp import box_facts
+    from snugly.engine.offers import of_entry
+
+    made = box_named(name)
+    chatty = [entry for entry in catalog.entries() if "chat" in entry.tasks]
+    every = [candidate for entry in chatty for candidate in of_entry(entry, "chat")]
+    found = survey(box_of(made, box_facts(made), name), every, Need())
+    assert found.best is not None
+    assert keeps_up(found.best, Need(), task_named("chat"))
