@@ -34,13 +34,11 @@ static const int N_DEVICES = 4;
 
 // ---- buffers
 
-static const char * device_buffer_name(ggml_backend_buffer_type_t buft) { return (const char *) buft->context; }
+static const char * device_buffer_name(ggml_backend_buffer_type_t buft);
 
-static ggml_backend_buffer_t on_heap(ggml_backend_buffer_type_t buft, size_t size) {
+static ggml_backend_buffer_t on_heap(ggml_backend_buffer_type_t, size_t size) {
     void * memory = aligned_alloc(128, (size + 255) / 128 * 128);
-    ggml_backend_buffer_t buffer = ggml_backend_cpu_buffer_from_ptr(memory, size);
-    buffer->buft = buft;
-    return buffer;
+    return ggml_backend_cpu_buffer_from_ptr(memory, size);
 }
 
 static size_t device_alignment(ggml_backend_buffer_type_t) { return 128; }
@@ -76,20 +74,44 @@ static void record(ggml_backend_t, ggml_backend_event_t) {}
 
 // ---- devices
 
+// A buffer type as this library lays it out: version 3 of the interface has two more functions
+// than the header that this is built with (version 2); both are optional.
+struct BufferType {
+    void * slots[16];
+    ggml_backend_buffer_type_t it() { return (ggml_backend_buffer_type_t) slots; }
+    void fill(int version, ggml_backend_dev_t device, const char * (*name)(ggml_backend_buffer_type_t),
+              size_t (*alignment)(ggml_backend_buffer_type_t),
+              size_t (*alloc_size)(ggml_backend_buffer_type_t, const ggml_tensor *),
+              bool (*host)(ggml_backend_buffer_type_t)) {
+        const bool more = version >= 3;
+        slots[0] = (void *) name;
+        slots[1] = (void *) on_heap;
+        slots[more ? 3 : 2] = (void *) alignment;
+        slots[more ? 5 : 4] = (void *) alloc_size;
+        slots[more ? 7 : 5] = (void *) host;
+        slots[more ? 8 : 6] = device;
+    }
+};
+
 struct Device {
     ggml_backend_device device;
-    ggml_backend_buffer_type memory, host;
+    BufferType memory, host;
     char name[16];
 };
 static Device devices[N_DEVICES];
 static ggml_backend_reg reg;
 
+static const char * device_buffer_name(ggml_backend_buffer_type_t buft) {
+    for (auto & d : devices) if (d.memory.it() == buft) return d.name;
+    return "?";
+}
+
 static const char * device_name(ggml_backend_dev_t dev) { return ((Device *) dev->context)->name; }
 static void device_memory(ggml_backend_dev_t, size_t * free, size_t * total) { *free = *total = (size_t) 1 << 40; }
 static enum ggml_backend_dev_type device_type(ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_GPU; }
-static ggml_backend_buffer_type_t device_buffer(ggml_backend_dev_t dev) { return &((Device *) dev->context)->memory; }
+static ggml_backend_buffer_type_t device_buffer(ggml_backend_dev_t dev) { return ((Device *) dev->context)->memory.it(); }
 static ggml_backend_buffer_type_t device_host(ggml_backend_dev_t dev) {
-    return cuda_like ? &((Device *) dev->context)->host : nullptr;
+    return cuda_like ? ((Device *) dev->context)->host.it() : nullptr;
 }
 
 static void device_props(ggml_backend_dev_t dev, ggml_backend_dev_props * props) {
@@ -138,7 +160,8 @@ static size_t reg_count(ggml_backend_reg_t) { return N_DEVICES; }
 static ggml_backend_dev_t reg_get(ggml_backend_reg_t, size_t i) { return &devices[i].device; }
 
 static void set_up() {
-    reg.api_version = GGML_BACKEND_API_VERSION;
+    auto * cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    reg.api_version = ggml_backend_dev_backend_reg(cpu)->api_version;
     reg.iface.get_name = reg_name;
     reg.iface.get_device_count = reg_count;
     reg.iface.get_device = reg_get;
@@ -161,16 +184,8 @@ static void set_up() {
         f.event_new = event_new;
         f.event_free = event_free;
         f.event_synchronize = event_wait;
-        d.memory.device = d.host.device = &d.device;
-        d.memory.context = d.name;
-        d.memory.iface.get_name = device_buffer_name;
-        d.memory.iface.alloc_buffer = on_heap;
-        d.memory.iface.get_alignment = device_alignment;
-        d.memory.iface.get_alloc_size = device_alloc_size;
-        d.host.iface.get_name = host_buffer_name;
-        d.host.iface.alloc_buffer = on_heap;
-        d.host.iface.get_alignment = host_alignment;
-        d.host.iface.is_host = is_host;
+        d.memory.fill(reg.api_version, &d.device, device_buffer_name, device_alignment, device_alloc_size, nullptr);
+        d.host.fill(reg.api_version, &d.device, host_buffer_name, host_alignment, nullptr, is_host);
     }
     ggml_backend_register(&reg);
 }
@@ -257,7 +272,7 @@ static void answer(const std::string & line) {
     for (const auto & [buft, mb] : llama_get_memory_breakdown(ctx)) {
         const std::string name = ggml_backend_buft_name(buft);
         int index = -1;
-        for (int i = 0; i < n_devices; i++) if (buft == &devices[i].memory) index = i;
+        for (int i = 0; i < n_devices; i++) if (buft == devices[i].memory.it()) index = i;
         if (index >= 0) {
             gpu[3 * index] += mb.model; gpu[3 * index + 1] += mb.context; gpu[3 * index + 2] += mb.compute;
         } else {

@@ -66,8 +66,8 @@ class Batch:
     ids: int  # bytes per token that are not activations: masks, positions
     score_row: int  # bytes of one row of scores where flash attention is off, else 0
     index_row: int  # bytes of an indexer's rows
-    widened: int  # bytes of one layer's cache in f16, where it is kept in something else
-    layer_kv: int  # bytes of one layer's cache
+    widened: tuple[int, ...]  # of one layer's cache in f16, where it is something else; or empty
+    layer_kv: tuple[int, ...]  # bytes of one layer's cache; both lists go by kind of layer
 
 
 def batch_of(profile: Profile, setup: Setup, kept: Remembered) -> Batch:
@@ -83,8 +83,8 @@ def batch_of(profile: Profile, setup: Setup, kept: Remembered) -> Batch:
         item * mask_cells(profile.kinds, kept.sizes) + _IDS,
         0 if setup.flash_attention else _F32 * profile.work.scores * longest,
         _F32 * rows * longest,
-        kept.widened if quantized and setup.flash_attention else 0,
-        max(kept.bytes, default=0),
+        kept.widened if quantized and setup.flash_attention else (),
+        kept.bytes,
     )
 
 
@@ -115,13 +115,13 @@ def compute_bytes(
     if not over.used:
         return [peak(work, batch, n_seq, work.whole)] + [0] * len(placement.gpu_layers)
     taken = backend in TAKES_OVER and batch.tokens >= _OFFLOADED_FROM
-    inputs = batch.tokens * (2 * _F32 * work.embedding + batch.ids)
+    inputs = batch.tokens * (4 * _F32 * work.embedding + batch.ids)
     ram = inputs if taken else _left_to_cpu(profile, batch, n_seq, over, inputs)
     if taken and over.starts[0] > 0 and work.recurrent:  # states in RAM are worked on there
         ram += state_room(work, batch.tokens, n_seq) * 2 // 3
     piped = _piped(profile, placement, over, backend)
     if piped:
-        ram += (_COPIES - 1) * (inputs - batch.tokens * _F32 * work.embedding)
+        ram += (_COPIES - 1) * (inputs - 2 * batch.tokens * _F32 * work.embedding)
     found = [ram]
     for index in range(len(placement.gpu_layers)):
         size = _on_gpu(profile, setup, placement, over, batch, index, backend)
@@ -153,7 +153,11 @@ def _on_gpu(
     index: int,
     backend: str,
 ) -> int:
-    """A GPU's own layers. The layer's input is a copy of its own there, so one row less."""
+    """A GPU's own layers.
+
+    Its input is a copy of its own, so rows of the embedding are left to RAM: one where all
+    layers are on GPUs, else three.
+    """
     if not placement.gpu_layers[index]:
         return 0
     work, n_seq = profile.work, setup.n_seq
@@ -162,13 +166,17 @@ def _on_gpu(
     row = work.whole
     if over.experts_until >= over.starts[index + 1]:
         row = max(work.attention, work.routed_out + 4 * work.embedding)
+    if over.starts[index] == profile.n_layers - 1:  # of the last layer only what is asked for
+        row = work.attention
     first = index == 0 and over.starts[0] == 0
-    size = peak(work, batch, n_seq, row, work.embedding * (1 if first else 2))
+    size = peak(work, batch, n_seq, row, work.embedding * (1 if first else 3))
     beside = _F32 * batch.tokens * (work.attention - 2 * work.embedding) + batch.ids * batch.tokens
     if not placement.kv_on_gpu:
-        size = max(size + _F32 * work.embedding * batch.tokens, beside + batch.layer_kv)
+        layer = profile.widest(batch.layer_kv, over.starts[index], over.starts[index + 1])
+        size = max(size + _F32 * work.embedding * batch.tokens, beside + layer)
     if batch.widened and backend in _CUDA_LIKE:
-        size = max(size, beside + batch.widened)
+        layer = profile.widest(batch.widened, over.starts[index], over.starts[index + 1])
+        size = max(size, beside + layer)
     return size
 
 
@@ -186,8 +194,14 @@ def _taken_over(profile: Profile, batch: Batch, n_seq: int, over: Spread) -> int
         sizes.append(times * profile.widest_experts + _F32 * rows * tokens)
     if over.starts[0] > 0:
         rows = work.whole - work.forward
-        sizes.append(profile.widest_dense + _F32 * (rows + work.embedding) * tokens)
-        sizes.append(batch.layer_kv + batch.widened + _F32 * rows * tokens)
+        # A row of the feed-forward moves into the room of the copy before, where it fits.
+        room = 0 if _F32 * work.forward * tokens <= profile.widest_dense else work.forward
+        sizes.append(profile.widest_dense + _F32 * (rows + room + work.embedding) * tokens)
+        cache = profile.widest(batch.layer_kv, 0, over.starts[0])
+        if batch.widened:  # the copy before it is widened takes the feed-forward's room
+            cache = max(cache - _F32 * work.forward * tokens, 0)
+            cache += profile.widest(batch.widened, 0, over.starts[0])
+        sizes.append(cache + _F32 * rows * tokens)
         if work.recurrent:
             sizes.append(state_room(work, tokens, n_seq))
         if batch.score_row:
@@ -208,9 +222,10 @@ def _piped(profile: Profile, placement: Placement, over: Spread, backend: str) -
 
 def _pipe_bytes(work: Activations, batch: Batch, first: bool) -> int:
     """Copies of the inputs for the other micro-batches, and of what one GPU hands the next."""
-    inputs = batch.tokens * (_F32 * work.embedding + batch.ids)
-    handed = batch.tokens * _F32 * work.embedding
-    return (_COPIES - 1) * inputs + handed * (1 if first else 6)
+    rows = 2 if first else 1
+    inputs = batch.tokens * (rows * _F32 * work.embedding + batch.ids)
+    rows = 6 * work.embedding + (_COPIES * work.throughout if first else 0)
+    return (_COPIES - 1) * inputs + batch.tokens * _F32 * rows
 
 
 def output_bytes(build: Build, setup: Setup) -> int:

@@ -40,6 +40,7 @@ class Activations:
     chunk: int  # tokens that such a layer takes at once, each sequence by itself
     state_bytes: int  # of copies of its state, for each sequence
     indexer: int  # rows of scores of an indexer, of the whole cache each
+    throughout: int  # what is kept through all layers
 
 
 def activations(build: Build) -> Activations:
@@ -70,6 +71,7 @@ def activations(build: Build) -> Activations:
         state_bytes=(2 if "ssm_in" in wide else 0)
         * max((layer.state_bytes for layer in build.layers), default=0),
         indexer=_indexer(build, wide),
+        throughout=extra,
     )
 
 
