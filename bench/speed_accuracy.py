@@ -69,7 +69,7 @@ def inside(phase: str, own: list[Row], error: np.ndarray, path: Path | None) -> 
             for part in (cpu, ~cpu):
                 mine, others = (devices == device) & part, (devices != device) & part
                 if mine.any() and others.sum() >= 10:
-                    low, high = spread(error[others])
+                    low, high = spread(error[others], phase)
                     hits += list((low <= error[mine]) & (error[mine] <= high))
     return float(np.mean(hits))
 
