@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from snugly.model.build import weight_bytes
 from snugly.model.ggml_types import row_bytes
-from snugly.model.types import Attention, Build, Bytes
+from snugly.model.types import Attention, Build, Bytes, LayerWeights
 from snugly.plan.cache import cells, layer_bytes, layer_snapshot
 from snugly.plan.graph import Activations, activations
 from snugly.plan.types import Setup
@@ -53,7 +53,7 @@ class Profile:
         """Bytes of `types` that are multiplied: sums of dense ones, of experts, of the head."""
         found = self._repacked.get(types)
         if found is None:
-            weights = self.build.weights
+            weights = _loaded(self.build)
             found = (
                 _sums(_of(layer.dense, types) for layer in weights),
                 _sums(_of(layer.experts, types) for layer in weights),
@@ -114,14 +114,15 @@ def profile_of(build: Build) -> Profile:
 def _profile(build: Build) -> Profile:
     kinds = tuple(dict.fromkeys(build.layers))
     fused = any(name == "ffn_gate_up_exps" for name, _, _ in build.widths)
+    weights = _loaded(build)
     return Profile(
         build=build,
         work=activations(build),
         n_layers=len(build.layers),
         kinds=kinds,
         of_kind=tuple(_sums(layer == kind for layer in build.layers) for kind in kinds),
-        dense=_sums(_total(layer.dense) for layer in build.weights),
-        experts=_sums(_total(layer.experts) for layer in build.weights),
+        dense=_sums(_total(layer.dense) for layer in weights),
+        experts=_sums(_total(layer.experts) for layer in weights),
         output=_total(build.output),
         embedding=_total(build.embedding),
         tied=build.tied_bytes,
@@ -131,6 +132,18 @@ def _profile(build: Build) -> Profile:
             (_widest_experts(layer.experts, fused) for layer in build.weights), default=0
         ),
     )
+
+
+def _loaded(build: Build) -> tuple[LayerWeights, ...]:
+    """Weights of each layer that is loaded: not of the last ones where they only draft.
+
+    llama.cpp skips those unless it is told to draft with them (load_mtp); the file has them.
+    """
+    count = len(build.weights)
+    if any(name.startswith("nextn.") for name, _, _ in build.widths):
+        while count and not build.layers[count - 1].cached:
+            count -= 1
+    return build.weights[:count] + (LayerWeights(()),) * (len(build.weights) - count)
 
 
 def _sums(values: Iterable[int]) -> tuple[int, ...]:

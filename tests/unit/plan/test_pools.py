@@ -3,6 +3,7 @@
 import csv
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def test_a_tied_head_stands_twice_only_where_it_is_apart_from_the_embedding() ->
     assert sum(use.weights_bytes for use in apart) == layers + 2 * 295_501_824
 
 
+def test_layers_that_only_draft_are_not_loaded() -> None:
+    drafting = replace(layer(), cached=False)
+    model = build((*(layer(),) * 31, drafting))
+    usual = uses(model, Setup(4096), Placement())[0].weights_bytes
+    names = (*model.widths, ("nextn.eh_proj", 8192, 4096))
+    (ram, *_) = uses(replace(model, widths=names), Setup(4096), Placement())
+    assert usual - ram.weights_bytes == 138_936_320
+
+
 def test_a_single_pool_holds_everything_of_a_unified_machine() -> None:
     shared = (Pool("unified", 0, 0),)
     (one,) = pool_uses(LLAMA, Setup(4096), Placement((33,)), shared, METAL)
@@ -198,8 +208,6 @@ def test_nothing_is_negative_and_layers_leave_the_ram(model, setup, engine, data
 @given(builds(), SETUPS, ENGINES, st.integers(0, 60))
 def test_a_smaller_cache_type_never_needs_more(model, setup, engine, count) -> None:  # type: ignore[no-untyped-def]
     """On no pool; where CUDA widens a small cache to f16 it may need more on that one GPU."""
-    from dataclasses import replace
-
     placement = Placement((min(count, len(model.layers) + 1),))
     if engine is CUDA:
         engine = METAL
