@@ -118,7 +118,7 @@ async def launched(prepared: Prepared) -> AsyncIterator[Launched]:
     running = FakeRunning(prepared.plan)
     try:
         yield Launched(
-            running, prepared.plan, prepared.installed, Sampling(), prepared.name, "fake"
+            cast(Any, running), prepared.plan, prepared.installed, Sampling(), prepared.name, "fake"
         )
     finally:
         await running.stop()

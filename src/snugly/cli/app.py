@@ -43,7 +43,7 @@ VERBS = {
     ),
     "plan": (
         "snugly.cli.plan:plan",
-        "Show what a model would take, before it is downloaded or loaded.",
+        "Show what fits, how fast it will be, and what to choose, before anything is downloaded.",
     ),
     "footprint": (
         "snugly.cli.footprint:footprint",

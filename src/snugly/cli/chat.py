@@ -24,6 +24,7 @@ def chat(
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
     system: Annotated[str | None, Parameter(name=["--system", "-s"])] = None,
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
+    kv: str | None = None,
     temperature: Annotated[float | None, Parameter(validator=Number(gte=0, lte=2))] = None,
     seed: int | None = None,
     max_tokens: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
@@ -46,6 +47,8 @@ def chat(
         System prompt: how the model is to behave.
     context
         Tokens that the conversation may take; without it the plan chooses.
+    kv
+        Type of the KV cache (f16, q8_0, ...); without it f16, or q8_0 where that is needed.
     temperature
         0 always takes the likeliest word; higher is more varied.
     seed
@@ -74,7 +77,7 @@ def chat(
         elif delete is not None:
             note(f"Deleted conversation {delete}: {conversations.delete(db, delete)}")
         else:
-            _talk(db, model, system, context, Sampling(temperature, seed, max_tokens), resume)
+            _talk(db, model, system, (context, kv), Sampling(temperature, seed, max_tokens), resume)
 
 
 def _list(db: Database, words: str | None, as_json: bool) -> None:
@@ -94,7 +97,7 @@ def _talk(
     db: Database,
     model: str | None,
     system: str | None,
-    context: int | None,
+    room: tuple[int | None, str | None],
     sampling: Sampling,
     resume: int | bool,
 ) -> None:
@@ -108,11 +111,15 @@ def _talk(
     if hasattr(sys.stdout, "reconfigure"):
         # A terminal that knows no emoji must not end the conversation.
         sys.stdout.reconfigure(errors="replace")
+    context, kv = room
+    kv_type = kv.upper() if kv else None
     kept = None
     if resume is not False:
         kept = conversations.load(db, _last(db) if resume is True else resume)
     seat = Seat(
-        lambda ref: launch.prepare(ref, context=context, say=note, progress=shown()),
+        lambda ref: launch.prepare(
+            ref, context=context, kv_type=kv_type, say=note, progress=shown()
+        ),
         lambda prepared: launch.launched(prepared),
         model or (kept.model if kept else None),
     )

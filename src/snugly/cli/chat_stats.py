@@ -1,9 +1,14 @@
 """What an answer cost, for a person (/stats) and for the history."""
 
+from typing import Any
+
+from snugly.chat.types import Usage
 from snugly.cli.chat_session import Heard
 from snugly.history.db import now
 from snugly.history.types import Measurement
+from snugly.machine.rates import fingerprint_text
 from snugly.model.names import quantization_of
+from snugly.plan.speed import place_of, run_times
 from snugly.units import format_bytes, format_seconds
 
 
@@ -27,7 +32,28 @@ def measurement_of(heard: Heard) -> Measurement | None:
         decode_tps=answer.usage.decode_tps,
         ttft_ms=answer.ttft_ms,
         engine=heard.launched.engine,
+        **_expected(heard, answer.usage),
     )
+
+
+def _expected(heard: Heard, usage: Usage) -> dict[str, Any]:
+    """What the plan expected of this very run, so that it can teach the next one."""
+    way = heard.launched.way
+    if way is None:
+        return {}
+    fit = way.fit
+    new = max(1, usage.prompt_tokens - usage.cached_tokens)
+    decode, prefill = run_times(
+        fit.candidate.build, fit.setup, way.placement, way.box.processors, new,
+        usage.completion_tokens,
+    )  # fmt: skip
+    return {
+        "machine": fingerprint_text(way.machine),
+        "place": place_of(fit.candidate.build, fit.setup, way.placement, way.box.processors),
+        "model_name": fit.candidate.build.name,
+        "predicted_decode_tps": decode,
+        "predicted_prefill_tps": prefill,
+    }
 
 
 def stats_text(heard: Heard) -> str:
@@ -49,6 +75,12 @@ def stats_text(heard: Heard) -> str:
             ("decode", f"{usage.decode_tps:.1f} tokens/s ({usage.completion_tokens} tokens{seen})"),
             ("context", f"{used} of {plan.context} tokens used"),
         ]
+    speed = plan.speed
+    if speed is not None:
+        low, high = speed.decode_tps.low, speed.decode_tps.high
+        facts.append(
+            ("predicted", f"{speed.decode_tps.expected:.1f} ({low:.1f} to {high:.1f}) tokens/s")
+        )
     actual = "unknown here" if heard.peak_bytes is None else format_bytes(heard.peak_bytes)
     predicted = format_bytes(plan.estimate.total_bytes)
     facts.append(("memory", f"{predicted} predicted, {actual} at its peak"))

@@ -26,6 +26,7 @@ def run(
     file: Annotated[list[Path] | None, Parameter(name=["--file", "-f"], negative="")] = None,
     system: Annotated[str | None, Parameter(name=["--system", "-s"])] = None,
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
+    kv: str | None = None,
     max_tokens: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
     temperature: Annotated[float | None, Parameter(validator=Number(gte=0, lte=2))] = None,
     seed: Annotated[int | None, Parameter(validator=Number(gte=0, lt=2**32))] = None,
@@ -51,6 +52,8 @@ def run(
         System prompt: how the model is to behave.
     context
         Tokens that prompt and answer may take together; without it the plan chooses.
+    kv
+        Type of the KV cache (f16, q8_0, ...); without it f16, or q8_0 where that is needed.
     max_tokens
         Longest answer, in tokens.
     temperature
@@ -70,7 +73,7 @@ def run(
     files = [(path.name, file_text(path)) for path in file or []]
     text = compose(prompt, piped_text(), files)
     turns = ([Message("system", system)] if system else []) + [Message("user", text)]
-    ready = _prepare(model, context)
+    ready = _prepare(model, context, kv)
     advised = ready.sampling
     request = ChatRequest(
         tuple(turns),
@@ -88,10 +91,11 @@ def run(
         note(stats_text(heard))
 
 
-def _prepare(model: str | None, context: int | None) -> Prepared:
+def _prepare(model: str | None, context: int | None, kv: str | None) -> Prepared:
     from snugly.cli.progress import shown
 
-    return prepare(model, context=context, say=note, progress=shown())
+    kv_type = kv.upper() if kv else None
+    return prepare(model, context=context, kv_type=kv_type, say=note, progress=shown())
 
 
 async def _answer(ready: Prepared, request: ChatRequest, quiet: bool) -> Heard:

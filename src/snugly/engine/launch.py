@@ -22,12 +22,12 @@ from snugly.model.spec import read_spec
 from snugly.model.store import Store
 from snugly.model.types import Installed, ModelSpec
 from snugly.plan.box import Box, box_of
-from snugly.plan.choose import check, plan_of, stretched
+from snugly.plan.choose import check, check_cache, plan_of, stretched
 from snugly.plan.remedy import refusal, rejected
 from snugly.plan.search import best_way, key, survey
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections, corrections
 from snugly.plan.tasks import task_named
-from snugly.plan.types import EngineFacts, Fit, Need, Plan
+from snugly.plan.types import EngineFacts, Fit, Need, Placement, Plan
 from snugly.settings import Settings, settings
 from snugly.units import GiB, format_bytes, format_count
 
@@ -50,6 +50,11 @@ class Way:
     box: Box
     fit: Fit
     machine: Machine
+
+    @property
+    def placement(self) -> Placement:
+        """Where the layers are computed; over one memory there is no choice."""
+        return Placement() if len(self.box.pools) == 1 else self.fit.placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ def prepare(
     ref: str | None,
     *,
     context: int | None = None,
+    kv_type: str | None = None,
     say: Say = _silent,
     progress: Progress | None = None,
 ) -> Prepared:
@@ -95,18 +101,19 @@ def prepare(
 
     Raises: UserError, UnknownModel, BadModelFile, DoesNotFit, DownloadError, EngineError.
     """
-    config = settings()
+    config, need = settings(), Need(context=context, kv_type=kv_type)
+    check_cache(need)
     store = Store(config.store)
     machine = measured_machine(config)
     _check_engine(machine, config)
     if ref is not None:
-        prepared = _planned(_named(ref, store, config, say, progress), machine, context)
-    elif (chosen := _best_installed(store, machine, context, say)) is not None:
+        prepared = _planned(_named(ref, store, config, say, progress), machine, need)
+    elif (chosen := _best_installed(store, machine, need, say)) is not None:
         prepared = chosen
     else:
         some = "None of the installed models can be used" if store.installed() else ""
         say(f"{some or 'No model is installed yet'}: fetching the small default, {DEFAULT_REF}.")
-        prepared = _planned(pull(DEFAULT_REF, store, config, progress), machine, context)
+        prepared = _planned(pull(DEFAULT_REF, store, config, progress), machine, need)
         _suggest(prepared, machine, say)
     if not prepared.spec.chat_template:
         say(
@@ -169,7 +176,7 @@ def _given_to_the_engine(installed: Installed) -> Installed:
     return installed
 
 
-def _planned(installed: Installed, machine: Machine, context: int | None) -> Prepared:
+def _planned(installed: Installed, machine: Machine, need: Need) -> Prepared:
     spec = read_spec(installed.path)
     if not spec.is_causal:
         raise EngineError(
@@ -177,7 +184,7 @@ def _planned(installed: Installed, machine: Machine, context: int | None) -> Pre
             f"It is an encoder ({spec.architecture}): it turns text into vectors.",
             "Take a chat model, such as `snugly run -m smollm2`.",
         )
-    box, need = box_of(machine, engine_facts(machine)), Need(context=context)
+    box = box_of(machine, engine_facts(machine))
     candidate = offers.of_file(installed, spec, need.task)
     check(candidate, need)
     taught = learned(machine)
@@ -215,19 +222,17 @@ def _called(installed: Installed, store: Store) -> str:
     return os.path.basename(installed.path)
 
 
-def _best_installed(
-    store: Store, machine: Machine, context: int | None, say: Say
-) -> Prepared | None:
+def _best_installed(store: Store, machine: Machine, need: Need, say: Say) -> Prepared | None:
     """The best installed model that fits; what cannot be used is said and passed over."""
     candidates: list[Prepared] = []
     troubles: list[SnuglyError] = []
     for installed in store.installed():
         try:
-            candidates.append(_planned(installed, machine, context))
+            candidates.append(_planned(installed, machine, need))
         except SnuglyError as error:
             troubles.append(error)
     if candidates:
-        need, task = Need(context=context), task_named("chat")
+        task = task_named(need.task)
         talks = [c for c in candidates if c.spec.chat_template] or candidates
         return max(talks, key=lambda c: key(c.way.fit, need, task) if c.way else ())
     if troubles and all(isinstance(trouble, UserError) for trouble in troubles):

@@ -11,8 +11,7 @@ from snugly.machine.boxes import box as named_box
 from snugly.machine.boxes import box_of as figures_box
 from snugly.model.store import Store
 from snugly.plan.box import Box, box_of
-from snugly.plan.choose import check, stretched
-from snugly.plan.memory import CACHE_TYPES
+from snugly.plan.choose import check, check_cache, stretched
 from snugly.plan.remedy import longest_context, rejected
 from snugly.plan.search import Found, search, survey
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
@@ -98,12 +97,7 @@ def look(
 
     Raises: UserError, UnknownModel, BadModelFile, DownloadError.
     """
-    if need.kv_type is not None and need.kv_type not in CACHE_TYPES:
-        raise UserError(
-            f"There is no cache type {need.kv_type.lower()}.",
-            "",
-            f"There are {', '.join(name.lower() for name in CACHE_TYPES)}.",
-        )
+    check_cache(need)
     box, taught, assumed = box_here_or(where, config)
     candidates, remarks = _candidates(models, need, config, types)
     found = (search if models else survey)(box, candidates, need, taught)

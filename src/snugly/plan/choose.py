@@ -9,6 +9,7 @@ from snugly.model.build import build_of
 from snugly.model.types import ModelSpec
 from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
+from snugly.plan.memory import CACHE_TYPES
 from snugly.plan.remedy import refusal, rejected
 from snugly.plan.search import LEAST_CONTEXT as LEAST_CONTEXT
 from snugly.plan.search import UBATCHES, best_way
@@ -60,6 +61,19 @@ def check(candidate: Candidate, need: Need) -> None:
             f"A context of {need.context:,} tokens is too short to be of use.",
             "The question, the chat template and the answer all have to fit into it.",
             f"Ask for --context {LEAST_CONTEXT} or more.",
+        )
+
+
+def check_cache(need: Need) -> None:
+    """Whether the cache type asked for exists.
+
+    Raises: UserError.
+    """
+    if need.kv_type is not None and need.kv_type not in CACHE_TYPES:
+        raise UserError(
+            f"There is no cache type {need.kv_type.lower()}.",
+            "",
+            f"There are {', '.join(name.lower() for name in CACHE_TYPES)}.",
         )
 
 

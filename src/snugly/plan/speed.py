@@ -83,6 +83,13 @@ def run_times(
     return 1 / decode, prompt / prompt_seconds(ready, cost, setup.ubatch, prompt)
 
 
+def place_of(
+    build: Build, setup: Setup, placement: Placement, processors: tuple[Processor, ...]
+) -> str:
+    """What computes: "cpu", "cuda", "cpu+cuda"; runs teach about others of the same place."""
+    return cost_of(prepared(build, processors, setup), setup, placement, 1).place
+
+
 def _rate(expected: float, spread: tuple[float, float]) -> Interval:
     """`spread` is of ln(actual time / predicted time)."""
     low, high = spread
