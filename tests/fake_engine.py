@@ -16,7 +16,7 @@
     --words TEXT        what the answer consists of
     --echo              the answer is the last message, word by word
     --load-seconds X    take so long to load
-    --most-context N    run out of memory while loading a longer one
+    --most-context N    run out of memory while loading a longer one; half counts in q8_0
     --mark FILE         write a line into FILE for each start, end of an answer, and cancellation
 
 The context is the plan's; a prompt of more words than that is refused as llama-server does.
@@ -90,9 +90,11 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/embeddings":
             data = [{"index": i, "embedding": [0.6, 0.8]} for i, _ in enumerate(body["input"])]
             self.answer({"data": data, "usage": {"prompt_tokens": len(data)}})
+        elif self.path == "/detokenize":
+            self.answer({"content": " ".join("word" for _ in body["tokens"])})
         else:
             try:
-                self.chat(body)
+                (self.complete if self.path == "/completion" else self.chat)(body)
                 mark("end")
             except (BrokenPipeError, ConnectionResetError):
                 mark("cancelled")
@@ -148,6 +150,17 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
         return None
 
+    def complete(self, body: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for _ in range(switch.pieces):
+            time.sleep(switch.delay)
+            self.event({"content": switch.words, "stop": False, "tokens": [7]})
+        timings = {"cache_n": 0, "prompt_ms": 1.0, "predicted_ms": 1.0}
+        last = {"content": "", "stop": True, "stop_type": "eos", "timings": timings}
+        self.event(last | {"tokens_evaluated": 1, "tokens_predicted": switch.pieces})
+
     def words(self) -> Any:
         if switch.nan:
             return lambda _: "@@@@"
@@ -196,7 +209,8 @@ def main() -> None:
         print(switch.die_loading, file=sys.stderr, flush=True)
         sys.exit(1)
     time.sleep(switch.load_seconds)
-    if config["context"] > switch.most_context:
+    share = 1.0 if config.get("kv_type", "F16") == "F16" else 0.5
+    if config["context"] * share > switch.most_context:
         print("ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate", file=sys.stderr)
         sys.exit(1)
     mark("start")

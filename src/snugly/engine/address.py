@@ -4,6 +4,7 @@ Nobody but the same user can open a socket in a 0700 folder. Windows has no such
 for llama.cpp, so there an engine listens on a loopback port and asks for a random key.
 """
 
+import asyncio
 import os
 import re
 import secrets
@@ -30,6 +31,12 @@ class Address:
     def base_url(self) -> str:
         """What HTTP requests go to; the host is only a name when there is a socket."""
         return "http://engine" if self.socket else f"http://127.0.0.1:{self.port}"
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the engine. Raises: OSError."""
+        if self.socket:
+            return await asyncio.open_unix_connection(self.socket)
+        return await asyncio.open_connection("127.0.0.1", self.port)
 
     def release(self) -> None:
         """Remove the socket's folder."""

@@ -18,6 +18,7 @@ from snugly.chat.requests import (
 from snugly.chat.sse import EventStream
 from snugly.chat.types import ChatRequest, Delta
 from snugly.engine import wire_raw
+from snugly.engine.loose_calls import LooseCalls, names_to_watch
 from snugly.engine.pieces import Pieces
 from snugly.engine.process import EngineProcess
 from snugly.engine.resident import held_bytes, peak_bytes
@@ -67,11 +68,13 @@ class LlamaCppRunning:
         async with self._guarded():
             async with self._opened(_CHAT, body_of(request), request.schema) as events:
                 pieces = Pieces(top=request.logprobs)
+                calls = LooseCalls(names_to_watch(request))
                 async for data in events:
                     if data == "[DONE]":
                         finished = True
                         break
-                    yield pieces.read(data)
+                    for delta in calls.feed(pieces.read(data)):
+                        yield delta
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
 
@@ -83,7 +86,8 @@ class LlamaCppRunning:
         finished = False
         async with self._guarded():
             async with self._opened(wire_raw.COMPLETION, body, request.schema) as events:
-                pieces = Pieces(wire_raw.completion_delta, request.logprobs)
+                silent = request.max_tokens == 0
+                pieces = Pieces(wire_raw.completion_delta, request.logprobs, silent)
                 async for data in events:
                     delta = pieces.read(data)
                     yield delta
@@ -169,6 +173,11 @@ class LlamaCppRunning:
             await self.stop()
             raise EngineError("The engine's answer cannot be read.", f"{error}.") from error
         except httpx2.TransportError:
+            if await self._process.lives_on():
+                # Others are being answered by it: one broken connection is not its end.
+                raise EngineError(
+                    "The engine broke off this answer.", "It closed the connection.", "Try again."
+                ) from None
             raise await self._process.failure(
                 "The engine stopped while it was answering."
             ) from None

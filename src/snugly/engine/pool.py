@@ -13,17 +13,18 @@ from dataclasses import dataclass
 
 from snugly.engine import room
 from snugly.engine.crash import is_out_of_memory
-from snugly.engine.seat import Resident, Seat
+from snugly.engine.seat import NotNow, Resident, Seat
 from snugly.engine.space import Limits, Space
 from snugly.engine.types import Engine, Mode, Running
-from snugly.errors import EngineError
+from snugly.errors import DoesNotFit, EngineError
 from snugly.machine.types import Machine
 from snugly.model.types import Installed, ModelSpec
 from snugly.plan.types import Plan
 
-OOM_STEP = 0.8  # of what was free, for the next attempt after the engine ran out of memory
+OOM_STEP = 0.8  # of the plan that ran out of memory, for the next attempt
 _ATTEMPTS = 3
 _REAP_SECONDS = 0.5
+_MEMORY_SECONDS = 30  # after which somebody may have closed another program
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,24 +182,39 @@ class Pool:
             await self._start(seat, wanted)
 
     async def _start(self, seat: Seat, wanted: int | None) -> None:
-        share = 1.0
-        for attempt in range(_ATTEMPTS):
-            async with self._memory:
-                plan = await self._space.make_room(seat, wanted, share)
-                seat.plan = plan  # from here on its bytes are taken
+        """Start the seat's engine; with a smaller plan where it ran out of memory."""
+        last: EngineError | None = None
+        most: int | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                async with self._memory:
+                    plan = await self._space.make_room(seat, wanted, most)
+                    seat.plan = plan  # from here on its bytes are taken
+            except DoesNotFit:
+                if last is None:
+                    raise
+                break
             began = self._clock()
             try:
                 seat.running = await self._engine.start(plan, seat.mode)
-            except BaseException as error:
+            except EngineError as error:
                 seat.plan = None
-                if is_out_of_memory(error) and attempt + 1 < _ATTEMPTS:
-                    share *= OOM_STEP
-                    continue
-                if isinstance(error, EngineError):
-                    seat.crashed(self._clock(), error.because)
+                seat.crashed(self._clock(), error.because)
+                if not is_out_of_memory(error):
+                    raise
+                last, most = error, int(OOM_STEP * plan.estimate.total_bytes)
+                continue
+            except BaseException:
+                seat.plan = None
                 raise
             seat.loaded(self._clock(), 1000 * (self._clock() - began))
             return
+        raise NotNow(
+            f"{seat.key} could not be loaded.",
+            f"{last.because if last else ''} A smaller plan did not help, or there is none.",
+            "Close other programs, or take a smaller model.",
+            retry_after=_MEMORY_SECONDS,
+        )
 
     # ---- time
 

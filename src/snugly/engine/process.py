@@ -134,6 +134,22 @@ class EngineProcess:
             self._tail += chunk
             del self._tail[:-_TAIL_BYTES]
 
+    async def lives_on(self) -> bool:
+        """Whether it is there although it broke off an answer, and takes connections."""
+        assert self._process is not None
+        # An abort() may take a moment to become an exit status.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), 1.0)
+        if self._process.returncode is not None:
+            return False
+        try:
+            async with asyncio.timeout(5.0):
+                _, writer = await self.address.connect()
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
     async def failure(self, problem: str) -> EngineError:
         """The error for an engine that broke: waits for its end, then says why."""
         assert self._process is not None

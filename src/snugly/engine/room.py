@@ -12,7 +12,6 @@ from snugly.plan.types import Need, Plan, Rejected
 Planner = Callable[[Machine, ModelSpec, Need], Plan | Rejected]
 
 _LEAST_BUCKET = 4096  # what Ollama's clients ask for least; smaller ones share it
-_SMALLER_KV = "Q8_0"  # half of F16, with a loss that is hardly measurable
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,16 @@ def bucket(context: int | None, context_train: int) -> int | None:
 
 
 def needs(context: int | None, slots: int, task: str = "chat") -> Iterator[Need]:
-    """What to try to plan, best first: as asked, with a smaller cache, with less context."""
-    if task != "chat":  # vectors need no cache to speak of
-        yield Need(context=context, task=task)
-        yield Need(task=task)
-        return
-    yield Need(context=context, n_seq=slots)
-    yield Need(context=context, n_seq=slots, kv_type=_SMALLER_KV)
+    """What to try to plan, best first: as asked, then with less context, then with one slot.
+
+    Smaller caches and fewer layers on a GPU are the planner's own to try, for each of these.
+    """
+    slots = slots if task == "chat" else 1  # vectors are made one text after the other
+    yield Need(context=context, n_seq=slots, task=task)
     if context is not None:
-        yield Need(n_seq=slots)
-        yield Need(n_seq=slots, kv_type=_SMALLER_KV)
+        yield Need(n_seq=slots, task=task)
     if slots > 1:
-        yield Need(kv_type=_SMALLER_KV)
+        yield Need(task=task)
 
 
 def budgets(machine: Machine, loaded: Sequence[Loaded], cap_bytes: int | None) -> dict[str, int]:

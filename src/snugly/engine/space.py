@@ -51,8 +51,7 @@ class Space:
 
     async def could_grow(self, seat: Seat, wanted: int | None) -> bool:
         """Whether a reload would give a longer context."""
-        machine = await asyncio.to_thread(self._look)
-        others = self._loaded(machine, but=seat)
+        machine, others = await self._seen(but=seat)
         own = self._held(seat)
         free = {pool.name: pool.free_bytes + own.get(pool.name, 0) for pool in machine.pools}
         choice = room.decide(
@@ -66,16 +65,15 @@ class Space:
         assert seat.plan is not None
         return isinstance(choice, room.Move) and choice.plan.context > seat.plan.context
 
-    async def make_room(self, seat: Seat, wanted: int | None, share: float) -> Plan:
-        """A plan for the seat, with everything stopped that has to make way."""
-        wants = self._wants(seat, wanted)
+    async def make_room(self, seat: Seat, wanted: int | None, most_bytes: int | None) -> Plan:
+        """A plan for the seat, with everything stopped that has to make way.
+
+        `most_bytes` bounds the plan where a larger one turned out to be too large.
+        """
+        wants = [replace(w, budget_bytes=most_bytes) for w in self._wants(seat, wanted)]
         deadline = self._clock() + self._limits.wait
         while True:
-            machine = await asyncio.to_thread(self._look)
-            loaded = self._loaded(machine, but=seat)
-            if share < 1.0:
-                less = {pool.name: int(pool.free_bytes * share) for pool in machine.pools}
-                machine = machine.with_free(less, "less than is free: it was not enough before")
+            machine, loaded = await self._seen(but=seat)
             choice = room.decide(
                 self._planner, machine, seat.spec, wants, loaded, self._limits.cap_bytes
             )
@@ -87,6 +85,22 @@ class Space:
                 raise AssertionError("a refusal was no refusal")
             if await self._stopped(choice.victims):
                 return choice.plan
+
+    async def _seen(self, but: Seat) -> tuple[Machine, list[room.Loaded]]:
+        """What is free, and what is loaded, at the same moment."""
+        before = {key: seat.running for key, seat in self._seats.items()}
+        machine = await asyncio.to_thread(self._look)
+        found = []
+        for seat in self._seats.values():
+            if seat is but or seat.plan is None:
+                continue
+            uses = _called(seat.plan.estimate.uses, machine)
+            idle = seat.idle and not seat.pinned
+            holding = Holding(seat.key, uses, seat.last_used, idle)
+            # Of what came up while we looked nobody knows whether its bytes still looked free.
+            held = self._held(seat) if before.get(seat.key) is seat.running else {}
+            found.append(room.Loaded(holding, held, seat.pinned))
+        return machine, found
 
     def _wants(self, seat: Seat, wanted: int | None) -> tuple[Need, ...]:
         task = {"embed": "embed", "rerank": "rerank"}.get(seat.mode, "chat")
@@ -137,18 +151,6 @@ class Space:
                     await asyncio.sleep(_LOOK_SECONDS)
         finally:
             seat.closing = False
-
-    def _loaded(self, machine: Machine, but: Seat | None = None) -> list[room.Loaded]:
-        """Every model that takes memory, or is about to."""
-        found = []
-        for seat in self._seats.values():
-            if seat is but or seat.plan is None:
-                continue
-            uses = _called(seat.plan.estimate.uses, machine)
-            idle = seat.idle and not seat.pinned
-            holding = Holding(seat.key, uses, seat.last_used, idle)
-            found.append(room.Loaded(holding, self._held(seat), seat.pinned))
-        return found
 
     def _held(self, seat: Seat) -> Mapping[str, int]:
         """What a model misses from the machine's free bytes, per pool."""

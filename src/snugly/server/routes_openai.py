@@ -15,7 +15,7 @@ from snugly.server.dialects import openai_responses as responses
 from snugly.server.dialects.sending import SSE
 from snugly.server.dialects.types import Reply
 from snugly.server.routing import Body, Route
-from snugly.server.writing import fitting, gathered, pieces, write_text
+from snugly.server.writing import asked_of, fitting, gathered, pieces, write_text
 
 
 async def chat(call: Call, body: Body) -> Any:
@@ -59,9 +59,7 @@ async def respond(call: Call, body: Body) -> Any:
     before = await remembering.turns_before(call, responses.previous_id(body))
     asked = responses.read(body, before)
     request: ChatRequest = asked.request
-    async with call.service.lend(
-        call, request.model, context=request.context, keep_alive=request.keep_alive
-    ) as lent:
+    async with call.service.lend(call, request.model, **asked_of(request)) as lent:
         reply = call.reply(lent.name, lent.lease, lent.wait_ms)
         deltas = pieces(call, lent, await fitting(call, lent, request))
         if request.stream:

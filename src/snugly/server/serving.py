@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from snugly.settings import Settings
 # whoever closes first while the other is just sending makes a failed request.
 _KEEP_ALIVE_SECONDS = 75
 _GRACE_SECONDS = 5
+_BATCH_SECONDS = 1.5
+_LEAST_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,25 @@ def listening(host: str, port: int) -> socket.socket:
     return bound
 
 
+def prompt(plan: Plan) -> Plan:
+    """The plan with batches that are read in about a second and a half, 128 tokens at least.
+
+    Between two batches an engine hears that a client has left, and others get their next
+    token. What is computed at once is a micro-batch, so longer batches gain nothing.
+    """
+    batch = plan.setup.ubatch
+    if plan.speed is not None:
+        most = int(plan.speed.prefill_tps.expected * _BATCH_SECONDS) // 32 * 32
+        batch = max(_LEAST_BATCH, min(batch, most))
+    return replace(plan, setup=replace(plan.setup, batch=min(plan.setup.batch, batch)))
+
+
 def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool:
     """The pool of this machine, or of the one that `look` sees."""
 
     def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan | Rejected:
-        return choose(machine, spec, need, engine_facts(machine))
+        choice = choose(machine, spec, need, engine_facts(machine))
+        return prompt(choice) if isinstance(choice, Plan) else choice
 
     limits = Limits(
         config.keep_alive_seconds, config.load_wait_seconds, config.serve_slots,

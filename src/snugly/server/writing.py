@@ -32,9 +32,7 @@ async def write_text(
     call: Call, request: GenerateRequest, whole: Whole, writer: MakeWriter
 ) -> Body | None:
     """Answer a request for text, whole or in pieces, in the dialect of the two functions."""
-    async with call.service.lend(
-        call, request.model, context=request.context, keep_alive=request.keep_alive
-    ) as lent:
+    async with call.service.lend(call, request.model, **asked_of(request)) as lent:
         reply = call.reply(lent.name, lent.lease, lent.wait_ms)
         if isinstance(request, ChatRequest):
             request = await fitting(call, lent, request)
@@ -44,6 +42,26 @@ async def write_text(
             return None
         body: Body = whole(reply, await gathered(call, deltas))
     return body
+
+
+def asked_of(request: GenerateRequest) -> dict[str, Any]:
+    """How a model is to be lent for a request."""
+    return {
+        "context": request.context,
+        "keep_alive": request.keep_alive,
+        "chars": _chars(request),
+        "answer": request.max_tokens,
+    }
+
+
+def _chars(request: GenerateRequest) -> int:
+    if isinstance(request, ChatRequest):
+        tools = sum(len(str(tool.parameters)) for tool in request.tools)
+        return tools + sum(len(m.text) + len(m.reasoning) for m in request.messages)
+    if isinstance(request, InfillRequest):
+        extra = sum(len(file.text) for file in request.extra)
+        return len(request.prefix) + len(request.suffix) + extra
+    return max(len(p) if isinstance(p, str) else 3 * len(p) for p in request.prompts)
 
 
 async def gathered(call: Call, deltas: AsyncGenerator[Delta, None]) -> tuple[Answer, ...]:
@@ -62,7 +80,8 @@ async def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGener
     if isinstance(request, ChatRequest):
         asked = advise(request, lent.volume)
         for choice in range(asked.n):
-            async for delta in _one(running.stream(_alone(asked, choice)), choice):
+            stream = _bounded(running.stream(_alone(asked, choice)), lent.lease.plan.context)
+            async for delta in _one(stream, choice):
                 yield delta
         return
     prompts = (
@@ -85,7 +104,8 @@ async def _completed(
         if request.max_tokens == 0:
             return
     one = _alone(request, choice % request.n)
-    async for delta in _one(lent.lease.running.complete(one, prompt), choice):
+    stream = _bounded(lent.lease.running.complete(one, prompt), lent.lease.plan.context)
+    async for delta in _one(stream, choice):
         yield delta
 
 
@@ -100,6 +120,24 @@ async def _one(deltas: AsyncGenerator[Delta, None], choice: int) -> AsyncGenerat
     async with aclosing(deltas):
         async for delta in deltas:
             yield replace(delta, choice=choice) if choice else delta
+
+
+async def _bounded(
+    deltas: AsyncGenerator[Delta, None], context: int
+) -> AsyncGenerator[Delta, None]:
+    """An answer that ends: an engine that writes on past its context has lost its mind.
+
+    A model full of NaNs repeats one token for ever; llama-server stops where the context is
+    full, and this holds whatever the engine.
+    """
+    count = 0
+    async with aclosing(deltas):
+        async for delta in deltas:
+            count += 1
+            if count > context:
+                yield replace(delta, finish_reason="length")
+                return
+            yield delta
 
 
 # ---- prompts that are too long

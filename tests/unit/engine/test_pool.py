@@ -33,7 +33,7 @@ def model(name: str, gib: float = 4) -> tuple[Installed, ModelSpec]:
 
 def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan | Rejected:
     """Weights and a cache; a context of 8,192 unless asked, halved until it fits."""
-    free = machine.ram.free_bytes
+    free = min(machine.ram.free_bytes, need.budget_bytes or machine.ram.free_bytes)
     each = KV_PER_TOKEN // (2 if need.kv_type else 1)
     contexts = [need.context] if need.context else [8192, 4096, 2048, 1024, 512]
     for context in contexts:
@@ -173,15 +173,14 @@ async def test_a_model_in_use_for_too_long_is_a_503_with_a_time() -> None:
     assert engine.starts == ["/a.gguf"]
 
 
-async def test_a_smaller_cache_is_tried_before_failing() -> None:
+async def test_a_shorter_context_is_tried_before_failing() -> None:
     engine = FakeEngine(size=5 * GiB)
     async with pool_of(engine) as pool:
-        # 4 GiB of weights and 16,384 tokens at 64 KiB are 5 GiB; one of 32,768 only in q8_0
+        # 4 GiB of weights and 16,384 tokens at 64 KiB are 5 GiB; 32,768 would be 6
         lease = await use(pool, "a", 4, context=16384)
         assert lease.plan.context == 16384
         lease = await use(pool, "b", 4, context=30000)
-        assert lease.plan.context == 32768
-        assert lease.plan.estimate.kv_bytes == 32768 * KV_PER_TOKEN // 2
+        assert lease.plan.context == 8192
 
 
 async def test_too_large_is_refused_before_loading() -> None:
@@ -248,8 +247,8 @@ async def test_out_of_memory_while_loading_is_tried_smaller() -> None:
     oom = EngineError("The engine could not load the model.", "It ran out of memory.", "")
     engine = FakeEngine(size=5 * GiB, fail=[oom])
     async with pool_of(engine) as pool:
-        lease = await use(pool, "a", 3.9)  # 8,192 tokens fit into 5 GiB, not into 80% of it
-        assert lease.plan.context == 1024
+        lease = await use(pool, "a", 0.5)  # with 8,192 tokens 1 GiB; 80% of it hold 4,096
+        assert lease.plan.context == 4096
     assert len(engine.starts) == 2
 
 

@@ -1,0 +1,133 @@
+"""Rows on the real engine with SmolLM2, where its weights are on this machine."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import WEIGHTS
+from tests.faults.engines import forgive, pid_of
+from tests.faults.figure import Figure, p
+from tests.server.making import Served, eventually, served
+
+REF = "smollm2"
+
+
+def weights_are_here() -> bool:
+    """Whether SmolLM2 was fetched for the tests."""
+    return any(WEIGHTS.glob("HuggingFaceTB/*/SmolLM2-135M-Instruct.Q4_1.gguf"))
+
+
+def real(**changes: Any) -> Any:
+    """A server with the real engine on the tests' weights."""
+    return served(engine_command=(), store=Path(WEIGHTS), **changes)
+
+
+async def _leave(it: Served, prompt: str, wait: float) -> float:
+    """Seconds from a client's leaving until another's one-token answer is there."""
+    body = {"model": REF, "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    data = json.dumps(body).encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", it.port)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{it.port}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    await eventually(lambda: it.service.admission.running == 1)
+    await asyncio.sleep(wait)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    writer.close()
+    answer = await it.chat("hi", model=REF, max_tokens=1)
+    assert answer.status_code == 200, answer.text
+    return loop.time() - began
+
+
+async def leavers(soak: bool) -> Figure:
+    """Row 17 on the real engine with one slot: in prefill and in decode."""
+    rounds, freed = 100 if soak else 4, []
+    async with real(serve_slots=1) as it:
+        await it.chat("hi", model=REF, max_tokens=1)
+        for number in range(rounds):
+            words = " ".join(f"word{number}x{i}" for i in range(1200))  # nothing of it is cached
+            freed.append(await _leave(it, words, 0.3))
+            freed.append(await _leave(it, "Count to one thousand.", 0.3))
+    return Figure(
+        17, "client leaves (in prefill and in decode), SmolLM2, one slot", "the slot is free",
+        f"{len(freed)} times until the next client's token: p95 {p(freed, 95):.2f} s, most"
+        f" {max(freed):.2f} s", p(freed, 95) <= 2.0,
+    )  # fmt: skip
+
+
+async def too_long(soak: bool) -> Figure:
+    """Row 18: prompts around the length of the context; every count is checked."""
+    silent = refused = answered = 0
+    async with real(serve_slots=1) as it:
+        await it.chat("hi", model=REF, max_tokens=1)
+        context = it.service.pool.residents()[0].plan.context
+        # SmolLM2's template and system prompt take 31 tokens, each " word" is one.
+        lengths = [context + k for k in ((-60, -20, 5, 3000) if not soak else range(-80, 3000, 97))]
+        for length in lengths:
+            answer = await it.chat("word " * length, model=REF, max_tokens=4)
+            if answer.status_code == 200:
+                answered += 1
+                silent += answer.json()["usage"]["prompt_tokens"] < length
+            else:
+                refused += 1
+                said = answer.json()["error"]
+                silent += said["code"] != "context_length_exceeded" or f"{context:,}" not in str(
+                    said
+                )
+    return Figure(
+        18, "prompt longer than the context, SmolLM2", "400 with both counts",
+        f"{answered} answered, {refused} refused with both counts, {silent} silent truncations",
+        not silent and refused > 0,
+    )  # fmt: skip
+
+
+async def killed(soak: bool) -> Figure:
+    """Row 1 on the real engine."""
+    kills, clean = 20 if soak else 2, 0
+    async with real(serve_slots=1) as it:
+        for _ in range(kills):
+            text = ""
+            async with asyncio.timeout(60), it.asking("Count to 500.", model=REF) as answer:
+                async for chunk in answer.aiter_text():
+                    if "content" in chunk and not text:
+                        os.kill(pid_of(it), signal.SIGKILL)
+                    text += chunk
+            clean += "[DONE]" in text or "error" not in text
+            forgive(it)
+    return Figure(
+        1, "engine killed in mid-answer, SmolLM2", "an error event, never a clean end",
+        f"{kills} kills, {clean} clean ends", not clean,
+    )  # fmt: skip
+
+
+async def canaries(soak: bool) -> Figure:
+    """Row 19: clients at once, each with a secret word; no answer has another's."""
+    count, leaks, wrong = 10_000 if soak else 24, 0, 0
+    async with real(serve_slots=4) as it:
+        gate = asyncio.Semaphore(16)
+
+        async def one(number: int) -> None:
+            nonlocal leaks, wrong
+            secret = f"{number * 7919 % 100_003:05d}"
+            async with gate:
+                answer = await it.chat(
+                    f"The code is {secret}. Repeat the code.", model=REF, max_tokens=16,
+                    temperature=0,
+                )  # fmt: skip
+            text = answer.json()["choices"][0]["message"]["content"]
+            others = {f"{k * 7919 % 100_003:05d}" for k in range(count)} - {secret}
+            leaks += any(other in text for other in others)
+            wrong += secret not in text
+
+        await asyncio.gather(*(one(number) for number in range(count)))
+    return Figure(
+        19, "leak between conversations, SmolLM2, 4 slots", "no canary of another",
+        f"{count:,} requests, {leaks} leaks ({wrong} did not repeat their own)", not leaks,
+    )  # fmt: skip
+
+
+ROWS = (leavers, too_long, killed, canaries) if weights_are_here() else ()
