@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 from pydantic import Field, ValidationError, field_validator
@@ -58,6 +59,18 @@ class Settings(BaseSettings):
     ollama_registry: str = Field(
         default="https://registry.ollama.ai",
         description="Base URL of the registry that `ollama:` models come from.",
+    )
+    engine: Literal["auto", "xllamacpp", "native"] = Field(
+        default="auto",
+        description="Which engine runs models; auto: a llama-server of this machine where there"
+        " is one (`llama_server`, PATH, `snugly engine build`), else the wheel.",
+    )
+    llama_server: Path | None = Field(
+        default=None, description="The llama-server to use; empty: on PATH, or what was built."
+    )
+    llama_releases: str = Field(
+        default="https://github.com/ggml-org/llama.cpp/releases/download",
+        description="Where official builds of llama.cpp are fetched from, or a mirror of it.",
     )
     engine_start_seconds: float = Field(
         default=600.0, gt=0, description="How long an engine may take to load a model."
@@ -126,9 +139,11 @@ class Settings(BaseSettings):
         description="Whether the history of requests keeps their words, not only counts.",
     )
 
-    @field_validator("store", "history", "cache", mode="after")
+    @field_validator("store", "history", "cache", "llama_server", mode="after")
     @classmethod
-    def _home(cls, path: Path) -> Path:
+    def _home(cls, path: Path | None) -> Path | None:
+        if path is None:
+            return None
         path = path.expanduser()
         if not path.is_absolute():
             raise ValueError(f"{path} depends on the folder you stand in: give a whole path")

@@ -4,12 +4,11 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from typing import Any
 
 from snugly.engine.address import Address, new_address
 from snugly.engine.llama_http import LlamaCppRunning
-from snugly.engine.process import EngineProcess
+from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.machine.types import Machine
 from snugly.model.gguf import read_header
@@ -80,16 +79,9 @@ class LlamaCpp:
         config = worker_config(plan, address := new_address()) | {"mode": mode}
         if mode != "generate":
             config["pooling"] = await asyncio.to_thread(pooling, plan.model_path, mode)
-        process = EngineProcess(self.command, address)
-        # Importing the HTTP client takes as long as loading a small model: do both at once.
-        client = asyncio.create_task(asyncio.to_thread(import_module, "httpx2"))
-        await process.start(config, self.start_seconds)
-        try:
-            await client
-        except BaseException:
-            await process.stop()
-            raise
-        return LlamaCppRunning(plan, process, self.silence_seconds)
+        return await started(
+            plan, self.command, config, address, self.start_seconds, self.silence_seconds
+        )
 
 
 def pooling(model_path: str, mode: Mode) -> str:

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from snugly.engine import llama_cpp
+from snugly.engine import llama_cpp, native
+from snugly.engine.native_found import find
 from snugly.engine.types import Engine
 from snugly.machine.types import Machine
 from snugly.plan.types import EngineFacts
-from snugly.settings import Settings
+from snugly.settings import Settings, settings
+
+AUTO, WHEEL, NATIVE = "auto", "xllamacpp", native.NAME
 
 
 def _xllamacpp_facts(machine: Machine) -> EngineFacts:
@@ -22,8 +25,35 @@ def _xllamacpp(settings: Settings) -> Engine:
     )
 
 
+def _native_facts(machine: Machine) -> EngineFacts:
+    return native.facts(machine, find(settings()))
+
+
+def chosen(settings: Settings) -> str:
+    """Which engine runs: the one that was chosen, else llama-server where one is, else the wheel.
+
+    Raises: EngineError when a llama-server was named that is none.
+    """
+    if settings.engine_command:  # another program in the wheel's place
+        return WHEEL
+    if settings.engine != AUTO:
+        return settings.engine
+    there = sys.platform != "win32" and find(settings) is not None
+    return NATIVE if there else WHEEL
+
+
+def _chosen_facts(machine: Machine) -> EngineFacts:
+    return ENGINES[chosen(settings())][0](machine)
+
+
+def _chosen(settings: Settings) -> Engine:
+    return ENGINES[chosen(settings)][1](settings)
+
+
 # name -> (what the planner must know, how to make one)
 ENGINES: dict[str, tuple[Callable[[Machine], EngineFacts], Callable[[Settings], Engine]]] = {
-    "xllamacpp": (_xllamacpp_facts, _xllamacpp),
+    WHEEL: (_xllamacpp_facts, _xllamacpp),
+    NATIVE: (_native_facts, native.make),
+    AUTO: (_chosen_facts, _chosen),
 }
-DEFAULT = "xllamacpp"
+DEFAULT = AUTO

@@ -1,0 +1,38 @@
+"""What is asked of every engine, and what one declares that it cannot.
+
+The same tests run for all of them (tests/engine/test_conformance.py): an engine passes, or
+says here that it does not and why. What it cannot, it refuses with the same words.
+"""
+
+# ability -> what it means, for people and as the suite's order
+ABILITIES = {
+    "chat": "answers a conversation, piece by piece",
+    "complete": "goes on with a prompt as it stands",
+    "stop": "stops before a stop string, wherever it was cut into tokens",
+    "limit": "stops at max_tokens and says so",
+    "schema": "obeys a JSON schema",
+    "grammar": "obeys a GBNF grammar",
+    "count": "counts the tokens of a request as it bills them",
+    "tokenize": "tells the tokens of a text, and the text of tokens",
+    "too_long": "refuses a prompt that does not fit, with both counts",
+    "prefix": "does not read a prefix twice",
+    "seed": "says the same with the same seed",
+    "cancel": "is free again after an answer was cancelled",
+    "at_once": "writes several answers at once",
+    "logprobs": "tells log probabilities",
+    "embed": "makes vectors of texts",
+    "rerank": "orders documents by relevance",
+    "crash": "says why it died in the middle of an answer",
+    "silence": "is stopped when it hangs",
+    "orphan": "ends with its parent, however that ends",
+    "memory": "tells how much memory it takes",
+}
+
+# engine -> ability -> why not
+LACKS: dict[str, dict[str, str]] = {"xllamacpp": {}, "native": {}}
+
+
+def lacks(name: str) -> tuple[tuple[str, str], ...]:
+    """(ability, why not) of an engine, in the order of ABILITIES."""
+    declared = LACKS.get(name, {})
+    return tuple((ability, declared[ability]) for ability in ABILITIES if ability in declared)

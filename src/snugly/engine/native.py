@@ -1,0 +1,180 @@
+"""llama.cpp as a program of its own: a llama-server that is compiled for this processor."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from snugly.engine.address import Address, new_address
+from snugly.engine.llama_cpp import X86_64
+from snugly.engine.llama_http import LlamaCppRunning
+from snugly.engine.native_found import Native, find
+from snugly.engine.starting import started
+from snugly.engine.types import Mode
+from snugly.engine.worker import ENGINE_PING_SECONDS
+from snugly.errors import EngineError
+from snugly.machine.types import Machine
+from snugly.plan.memory import CHECKPOINTS
+from snugly.plan.types import EngineFacts, Plan
+from snugly.settings import Settings
+from snugly.units import MiB
+
+NAME = "native"
+_WORKER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("native_worker.py")))
+# llama-server's code and libraries before any model (bench/memory.py --engine native).
+_CODE_BYTES = 14 * MiB
+_AVX2 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
+_AVX512 = frozenset({"Q2_K"})
+# amx/common.h, qtype_has_amx_kernels
+_AMX = frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
+_DOTPROD = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q8_0"})
+
+
+def repacks(architecture: str, instructions: Sequence[str]) -> frozenset[str]:
+    """The tensor types that llama.cpp lays out anew on a processor that it is compiled for.
+
+    A server that was compiled for less makes fewer copies than the plan has counted.
+    Source: ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_repack_type.
+    """
+    found: frozenset[str] = frozenset()
+    if architecture in X86_64:
+        if "avx2" in instructions:
+            found |= _AVX2
+        if "avx512f" in instructions:
+            found |= _AVX512
+        if "amx" in instructions:
+            found |= _AMX
+    elif "dotprod" in instructions:
+        found |= _DOTPROD
+    return found
+
+
+def facts(machine: Machine, native: Native | None) -> EngineFacts:
+    """What the planner must know of this llama-server on this machine."""
+    cpu = machine.cpu
+    backend = native.backend if native else ""
+    return EngineFacts(
+        name=NAME,
+        code_bytes=_CODE_BYTES,
+        repacks=repacks(cpu.architecture.or_else(""), cpu.instructions.or_else(())),
+        offloads_to=backend,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NativeLlama:
+    """Starts llama-server. `found` is None where there is none: `unusable` says so."""
+
+    start_seconds: float
+    silence_seconds: float
+    found: Native | None
+    name: str = NAME
+
+    def unusable(self, architecture: str, instructions: Sequence[str]) -> str:
+        """Why it cannot run; empty when it can."""
+        if sys.platform == "win32":
+            return "on Windows it could outlive Snugly: the wheel is used there"
+        if self.found is None:
+            return "there is no llama-server: `snugly engine build` makes one"
+        if instructions and (lacking := self.found.built_for.difference(instructions)):
+            return f"it was compiled for a processor with {', '.join(sorted(lacking))}"
+        return self.found.unusable
+
+    async def start(self, plan: Plan, mode: Mode = "generate") -> LlamaCppRunning:
+        """Start llama-server for `plan` and wait until it answers.
+
+        Raises: EngineError with the cause.
+        """
+        why = self.unusable("", ())
+        if self.found is None or why:
+            raise EngineError("There is no llama-server to start.", f"{why}.")
+        address = new_address() if self.found.sockets else new_address("win32")
+        config = {
+            "command": [self.found.path, *arguments(plan, address, mode, self.found.options)],
+            # The key is not an argument: every user of the machine could read it there.
+            "environment": {"LLAMA_API_KEY": address.key} if address.key else {},
+        }
+        return await started(
+            plan, _WORKER, config | asdict(address), address,
+            self.start_seconds, self.silence_seconds,
+        )  # fmt: skip
+
+
+def make(settings: Settings) -> NativeLlama:
+    """The engine with the llama-server that is found."""
+    return NativeLlama(
+        settings.engine_start_seconds, settings.engine_silence_seconds, find(settings)
+    )
+
+
+def arguments(
+    plan: Plan, address: Address, mode: Mode = "generate", options: frozenset[str] | None = None
+) -> list[str]:
+    """The command line that keeps to `plan`, of the options that the server has.
+
+    The same as `engine.worker` sets for the wheel. `options` None: all of them.
+    """
+    wanted = _shape(plan) + _quiet(plan, address) + _placing(plan) + _for_mode(plan, mode)
+    kept = [option for option in wanted if options is None or option[0] in options]
+    return [word for option in kept for word in option]
+
+
+def _shape(plan: Plan) -> list[tuple[str, ...]]:
+    setup = plan.setup
+    values: dict[str, Any] = {
+        "--model": plan.model_path,
+        "--ctx-size": setup.context,
+        "--parallel": setup.n_seq,
+        "--batch-size": setup.batch,
+        "--ubatch-size": setup.ubatch,
+        "--threads": plan.threads,
+        "--threads-batch": plan.threads_batch,
+        "--cache-type-k": setup.kv_type.lower(),
+        "--cache-type-v": (setup.v_type or setup.kv_type).lower(),
+        "--flash-attn": "on" if setup.flash_attention else "off",
+        "--ctx-checkpoints": CHECKPOINTS,
+        "--cache-ram": 0,  # 8 GiB by default
+        "--fit": "off",  # the plan has sized everything
+    }
+    flags = ["--kv-unified", "--jinja", "--no-context-shift", "--no-warmup"]
+    flags += [] if setup.repack else ["--no-repack"]
+    return [(name, str(value)) for name, value in values.items()] + [(flag,) for flag in flags]
+
+
+def _quiet(plan: Plan, address: Address) -> list[tuple[str, ...]]:
+    """Where it listens, and nothing beside answers: no page, no downloads, no slots to read."""
+    return [
+        ("--host", address.socket or "127.0.0.1"),
+        ("--port", str(address.port or 8080)),  # not used beside a socket
+        ("--timeout", "3600"),
+        ("--sse-ping-interval", str(ENGINE_PING_SECONDS)),
+        # Each answer holds one for as long as it lasts; four more for short questions.
+        ("--threads-http", str(plan.setup.n_seq + 4)),
+        ("--no-slots",),
+        ("--no-ui",),
+        ("--offline",),
+    ]
+
+
+def _placing(plan: Plan) -> list[tuple[str, ...]]:
+    placement = plan.placement
+    found: list[tuple[str, ...]] = [("--n-gpu-layers", str(plan.gpu_layers))]
+    if len(placement.gpu_layers) > 1:
+        found.append(("--tensor-split", ",".join(map(str, placement.gpu_layers))))
+    if placement.cpu_experts:
+        found.append(("--n-cpu-moe", str(placement.cpu_experts)))
+    if not placement.kv_on_gpu:
+        found.append(("--no-kv-offload",))
+    return found
+
+
+def _for_mode(plan: Plan, mode: Mode) -> list[tuple[str, ...]]:
+    from snugly.engine.llama_cpp import pooling
+
+    if mode == "generate":
+        return []
+    how = pooling(plan.model_path, mode)
+    # An encoder reads a text in one micro-batch.
+    found: list[tuple[str, ...]] = [("--embeddings",), ("--batch-size", str(plan.setup.ubatch))]
+    return found + ([("--pooling", how)] if how else [])
