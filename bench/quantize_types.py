@@ -79,7 +79,7 @@ def random_matrix(path: Path, model: Path) -> None:
         "imatrix.chunk_count": writer.pair("UINT32", 1),
         "imatrix.chunk_size": writer.pair("UINT32", 512),
     }
-    path.write_bytes(writer.header(pairs, tensors) + data)
+    path.write_bytes(writer.header(pairs, tensors) + data + bytes(-len(data) % 32))
 
 
 def compared(ours: Path, theirs: Path) -> tuple[int, list[str]]:

@@ -62,6 +62,12 @@ VERBS = {
         "The original is only read. Best from F32, F16, BF16 or Q8_0; a split model is given by\n"
         "any of its files.",
     ),
+    "inspect": (
+        "snugly.cli.inspect:inspect",
+        "Show every tensor of a model: its type, its bytes and bits per weight.\n\n"
+        "For GGUF files and for checkpoints of transformers, of which it also says what\n"
+        "`model.get_memory_footprint()` prints, and the truth.",
+    ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
     "models": ("snugly.cli.models:models", "List the models that can be run now."),
     "show": (

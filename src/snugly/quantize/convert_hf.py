@@ -10,7 +10,6 @@ Source: llama.cpp conversion/{base,llama,qwen,gemma,phi}.py (vendored in llama-c
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,13 @@ from typing import Any, NoReturn
 
 from snugly.errors import BadModelFile, UserError
 from snugly.model.config import header_of_config
-from snugly.model.safetensors import StoredHeader, choose_files, read_stored_file, shards_of
+from snugly.model.safetensors import read_stored_file
 from snugly.model.types import GgufHeader, Tensor
 from snugly.quantize.convert_hf_metadata import pairs_of
 from snugly.quantize.convert_hf_names import Place, place_of
 from snugly.quantize.convert_hf_rope import rope_tensors
 from snugly.quantize.reader import Source
+from snugly.quantize.reader_listed import offsets_of, stored_files
 from snugly.quantize.types import Segment, SourceTensor
 
 _ARCHITECTURES = frozenset({"llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma3", "phi3"})
@@ -88,32 +88,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _stored(folder: Path) -> Iterator[_Stored]:
-    index = folder / "model.safetensors.index.json"
-    names: tuple[str, ...]
-    if index.is_file():
-        names = shards_of(read_json(index), str(index))
-    else:
-        names = choose_files([name for name in os.listdir(folder) if name.endswith(".safetensors")])
-    if not names:
+    files = stored_files(folder)
+    if not files:
         raise BadModelFile(
             f"{folder.name} holds no weights.",
             "There is a config.json, but no safetensors file beside it.",
             "Fetch the checkpoint again; PyTorch's own .bin files are not read, as they can"
             " hold programs.",
         )
-    for name in names:
-        yield from _places(read_stored_file(folder / name))
-
-
-def _places(header: StoredHeader) -> Iterator[_Stored]:
-    with open(header.path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        entries = json.loads(file.read(size))  # checked by read_stored_file
-    for tensor in header.tensors:
-        start = entries[tensor.name]["data_offsets"][0]
-        yield _Stored(
-            tensor.name, tensor.dtype, tensor.shape, header.path, header.data_offset + start
-        )
+    for path in files:
+        header = read_stored_file(path)
+        offsets = offsets_of(header)
+        for tensor in header.tensors:
+            yield _Stored(
+                tensor.name, tensor.dtype, tensor.shape, header.path, offsets[tensor.name]
+            )
 
 
 def _sources(

@@ -94,7 +94,16 @@ def _more(config: dict[str, Any], header: GgufHeader, architecture: str) -> dict
             more[f"{architecture}.rope.scaling.yarn_{key}"] = value
     if architecture == "phi3":
         more |= _phi3(fields, rope)
+    if architecture == "gemma3":
+        more["gemma3.rope.freq_base_swa"] = _local_base(config)
     return more
+
+
+def _local_base(config: dict[str, Any]) -> float:
+    """Rotary base of the layers with a window; 10,000 is the class's default."""
+    text = config.get("text_config", config)
+    local = (text.get("rope_parameters") or {}).get("sliding_attention") or {}
+    return float(local.get("rope_theta") or text.get("rope_local_base_freq") or 10_000.0)
 
 
 def _phi3(fields: Config, rope: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +111,10 @@ def _phi3(fields: Config, rope: Mapping[str, Any]) -> dict[str, Any]:
     original = rope.get("original_max_position_embeddings")
     if original is None:
         original = fields.values.get("original_max_position_embeddings", longest)
-    more: dict[str, Any] = {"phi3.rope.scaling.original_context_length": original}
+    more: dict[str, Any] = {
+        "phi3.rope.scaling.original_context_length": original,
+        "phi3.rope.scaling.type": None,  # the factors are tensors, and say it all
+    }
     if rope.get("long_factor"):
         scale = longest / original
         factor = 1.0
