@@ -72,7 +72,7 @@ def page(found: list[Figure], soak: bool) -> str:
     how = f"Last written {time.strftime('%Y-%m-%d')} with {counts}, {os.cpu_count()} cores,"
     how += f" Python {platform.python_version()}, {platform.system()}"
     lines = [
-        f"| {f.row} | {f.fault} | {f.expected} | {f.figure} | {'as it must' if f.ok else '**no**'} |"
+        f"| {f.row} | {f.fault} | {f.expected} | {f.figure} | {'as it must' if f.ok else 'NO'} |"
         for f in sorted(found, key=lambda figure: figure.row)
     ]
     others = [f"| {row} | {fault} | {tests} |" for row, (fault, tests) in sorted(ELSEWHERE.items())]

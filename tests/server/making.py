@@ -36,12 +36,12 @@ class Served:
 
     async def chat(self, text: str = "hello there", **more: Any) -> httpx2.Response:
         body = {"model": "tiny", "messages": [{"role": "user", "content": text}], **more}
-        return await self.client.post("/v1/chat/completions", json=body, timeout=30)
+        return await self.client.post("/v1/chat/completions", json=body, timeout=300)
 
     def asking(self, text: str = "hello there", **more: Any) -> Any:
         """A streamed chat, for `async with`."""
         body = {"model": "tiny", "messages": [{"role": "user", "content": text}], "stream": True}
-        return self.client.stream("POST", "/v1/chat/completions", json=body | more, timeout=30)
+        return self.client.stream("POST", "/v1/chat/completions", json=body | more, timeout=300)
 
 
 def stock(root: Path, *names: str, data: bytes | None = None) -> None:

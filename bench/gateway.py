@@ -1,0 +1,186 @@
+"""What the server costs beside the engine's own socket, and how it bears many clients.
+
+    python bench/gateway.py [one] [many] [flood]
+
+one: one stream on SmolLM2, alternating between the server and the engine's socket under it.
+many: 64 streams of 50 tokens/s from the fake engine, gaps and processor time of the server.
+flood: 1,000 connections on a queue of 128.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.conftest import WEIGHTS  # noqa: E402
+from tests.faults.clients import flood  # noqa: E402
+from tests.faults.whole import free_port  # noqa: E402
+from tests.making import LLAMA_PAIRS, gguf_bytes, u32_pair  # noqa: E402
+from tests.server.making import TEMPLATE, fake, stock  # noqa: E402
+
+ROUNDS = 12
+TOKENS = 128
+STREAMS, RATE, SECONDS = 64, 50, 10
+
+
+@asynccontextmanager
+async def server(
+    folder: Path, store: Path, *arguments: str, **settings: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """`snugly serve` as a process of its own; it and its address."""
+    (folder / "config.toml").write_text("")
+    port = free_port()
+    own = {
+        "STORE": str(store), "HISTORY": str(folder / "history.db"), "CACHE": str(folder / "cache"),
+        "CONFIG": str(folder / "config.toml"), "SERVE_PORT": str(port), **settings,
+    }  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "snugly", "serve", *arguments,
+        env=os.environ | {f"SNUGLY_{name}": value for name, value in own.items()},
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            for _ in range(600):
+                with contextlib.suppress(httpx2.TransportError):
+                    if (await client.get(f"{address}/health")).status_code == 200:
+                        break
+                await asyncio.sleep(0.1)
+        yield process, address
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def timed(client: httpx2.AsyncClient, model: str) -> tuple[float, float]:
+    """Milliseconds to the first token, and tokens per second after it."""
+    body = {
+        "model": model, "stream": True, "max_tokens": TOKENS, "temperature": 0,
+        "messages": [{"role": "user", "content": "Count from one to one thousand, in words."}],
+    }  # fmt: skip
+    began, seen = time.perf_counter(), []
+    async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        async for chunk in answer.aiter_raw():
+            now = time.perf_counter()
+            seen += [now] * chunk.count(b'"content":"')
+    first = next(t for t in seen)
+    return 1000 * (first - began), (len(seen) - 2) / (seen[-1] - seen[1])
+
+
+async def one() -> None:
+    """One stream, through the server and beside it."""
+    found: dict[str, list[tuple[float, float]]] = {"server": [], "engine": []}
+    with tempfile.TemporaryDirectory() as name:
+        async with server(Path(name), WEIGHTS, "-m", "smollm2", SERVE_SLOTS="1") as (process, url):
+            places = (os.environ.get("XDG_RUNTIME_DIR", "/nowhere"), tempfile.gettempdir(), "/tmp")
+            sockets = [
+                path
+                for place in places
+                for path in Path(place).glob(f"snugly-engine-{process.pid}-*/e.sock")
+            ]
+            transport = httpx2.AsyncHTTPTransport(uds=str(sockets[0]))
+            async with (
+                httpx2.AsyncClient(base_url=url, timeout=120, trust_env=False) as through,
+                httpx2.AsyncClient(
+                    base_url="http://engine", transport=transport, timeout=120,
+                    headers={"Connection": "close"},
+                ) as beside,
+            ):  # fmt: skip
+                for client in (through, beside):
+                    await timed(client, "smollm2")
+                for _ in range(ROUNDS):
+                    found["server"].append(await timed(through, "smollm2"))
+                    found["engine"].append(await timed(beside, "smollm2"))
+    middle = {
+        who: [statistics.median(row[i] for row in rows) for i in (0, 1)]
+        for who, rows in found.items()
+    }
+    for who, (ttft, tps) in middle.items():
+        print(f"{who}: first token {ttft:.1f} ms, then {tps:.1f} tokens/s (medians of {ROUNDS})")
+    pairs = [s[1] / e[1] for s, e in zip(found["server"], found["engine"], strict=True)]
+    later = [s[0] - e[0] for s, e in zip(found["server"], found["engine"], strict=True)]
+    print(
+        f"the server: {statistics.median(later):+.1f} ms to the first token,"
+        f" {statistics.median(pairs):.3f} of the engine's tokens/s (medians of pairs)"
+    )
+
+
+async def many() -> None:
+    """Many streams at a steady pace."""
+    gaps: list[float] = []
+    done = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pairs = [pair for pair in LLAMA_PAIRS if b"context_length" not in pair]
+        pairs.append(u32_pair("llama.context_length", 1 << 20))
+        stock(folder / "store", data=gguf_bytes((*pairs, TEMPLATE)))
+        command = fake("--pieces", str(RATE * SECONDS), "--delay", str(1 / RATE))
+        async with (
+            server(
+                folder, folder / "store", SERVE_SLOTS=str(STREAMS),
+                ENGINE_COMMAND=json.dumps(command),
+            ) as (process, url),
+            httpx2.AsyncClient(base_url=url, timeout=120, trust_env=False) as client,
+        ):  # fmt: skip
+            body = {
+                "model": "tiny", "stream": True, "max_tokens": RATE * SECONDS, "num_ctx": 1 << 17,
+                "messages": [{"role": "user", "content": "hi"}],
+            }  # fmt: skip
+            await client.post("/v1/chat/completions", json=body | {"stream": False})
+
+            async def stream() -> None:
+                nonlocal done
+                before = None
+                async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                    async for chunk in answer.aiter_raw():
+                        now = time.perf_counter()
+                        if b'"content":"w' in chunk:
+                            if before is not None:
+                                gaps.append(now - before)
+                            before = now
+                        done += b"[DONE]" in chunk
+
+            spent = psutil.Process(process.pid).cpu_times()
+            began = time.perf_counter()
+            await asyncio.gather(*(stream() for _ in range(STREAMS)))
+            took = time.perf_counter() - began
+            after = psutil.Process(process.pid).cpu_times()
+    cpu = after.user + after.system - spent.user - spent.system
+    gaps.sort()
+    tokens = STREAMS * RATE * SECONDS
+    print(
+        f"{STREAMS} streams at {RATE} tokens/s: {done} complete in {took:.1f} s; gap between tokens"
+        f" p50 {1000 * gaps[len(gaps) // 2]:.0f} ms, p99 {1000 * gaps[len(gaps) * 99 // 100]:.0f} ms;"
+        f" the server took {100 * cpu / took:.0f}% of a core, {1e6 * cpu / tokens:.0f} us a token"
+    )
+
+
+async def main() -> None:
+    """What was asked for, or all."""
+    chosen = sys.argv[1:] or ["one", "many", "flood"]
+    if "one" in chosen:
+        await one()
+    if "many" in chosen:
+        await many()
+    if "flood" in chosen:
+        with tempfile.TemporaryDirectory() as name:
+            for place in ("STORE", "HISTORY", "CACHE"):
+                os.environ[f"SNUGLY_{place}"] = f"{name}/{place.lower()}"
+            figure = await flood(True)
+            print(f"{figure.fault}: {figure.figure}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
