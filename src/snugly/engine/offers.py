@@ -11,12 +11,8 @@ from snugly.model.build import build_of
 from snugly.model.catalog import Entry
 from snugly.model.catalog_builds import build
 from snugly.model.catalog_quality import quality_kept, quality_of
-from snugly.model.config import open_points, spec_of_config
-from snugly.model.config_source import config_of
 from snugly.model.names import quantization_of
-from snugly.model.quant_size import USUAL_TYPES, in_type
 from snugly.model.refs import RefKind, parse
-from snugly.model.remote import look_up
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
 from snugly.model.types import Build, Installed, ModelSpec
@@ -125,6 +121,9 @@ def named(text: str, task: str, config: Settings, types: Sequence[str] = ()) -> 
     known = catalog.lookup(ref.name, ref.tag) if ref.kind is RefKind.NAME else None
     if known is not None:
         return _of_catalogue(*known, task, Store(config.store), types)
+    from snugly.model.quant_size import USUAL_TYPES
+    from snugly.model.remote import look_up  # here: most plans read nothing from afar
+
     found = look_up(text, config)
     asked = types or ((found.asked_type,) if found.asked_type else ())
     if not asked and not found.is_file:
@@ -162,6 +161,10 @@ def _refs_here(store: Store) -> frozenset[str]:
 
 
 def _of_config(text: str, task: str, config: Settings, types: Sequence[str]) -> Offer:
+    from snugly.model.config import open_points, spec_of_config
+    from snugly.model.config_source import config_of
+    from snugly.model.quant_size import USUAL_TYPES
+
     path = Path(text).expanduser()
     name = path.resolve().parent.name if path.name == "config.json" else path.stem
     shape = config_of(text, config).config
@@ -172,6 +175,8 @@ def _of_config(text: str, task: str, config: Settings, types: Sequence[str]) -> 
 
 
 def _of_spec(spec: ModelSpec, ref: str, task: str, types: Sequence[str]) -> tuple[Candidate, ...]:
+    from snugly.model.quant_size import in_type
+
     value, basis = _quality(None, spec, task)
     specs = [in_type(spec, name) for name in types] if types else [spec]
     return tuple(

@@ -5,7 +5,7 @@ only adds ways, so it never makes the answer worse (a property test holds that).
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,19 +123,20 @@ def survey(
     no decoding beats reading its weights once per token. The recommendation is the same.
     """
     task = task_named(need.task)
-    slowest = pace(need, task)
     fits: list[Fit] = []
     unfit: list[Candidate] = []
-    fastest = keeping = best_score = 0.0  # of all, of those that keep up, of the others
+    fastest = keeping = best_worth = 0.0  # of all, of those that keep up, of the others
     room = sum(box.budgets)
-    price = _reading_price(box, learned)
+    limits = _limits(box, learned)
     for candidate in sorted(candidates, key=lambda one: -one.quality):
         if candidate.file_bytes - _HEADER > room:
             unfit.append(candidate)
             continue
-        limit = 1 / (price * max(1, candidate.read_bytes))
-        score = candidate.quality * min(1.0, limit / slowest) if slowest else 0.0
-        if limit <= keeping or (limit < slowest and limit <= fastest and score <= best_score):
+        tps, wait = limits(candidate.read_bytes, task.prompt_tokens)
+        shares = _shares(tps, wait, need, task)
+        worth = candidate.quality * shares[0] * shares[1]
+        dull = tps <= fastest and shares != (1.0, 1.0) and worth <= best_worth
+        if tps <= keeping or dull:
             continue
         fit = best_way(box, candidate, need, learned)
         if fit is None:
@@ -143,10 +144,10 @@ def survey(
             continue
         fits.append(fit)
         if not _shortened(fit, need, task):
-            tps = fit.speed.decode_tps.expected
-            fastest = max(fastest, tps)
-            best_score = max(best_score, _worth(fit, need, task))
-            keeping = max(keeping, tps if keeps_up(fit, need, task) else 0.0)
+            speed = fit.speed.decode_tps.expected
+            fastest = max(fastest, speed)
+            best_worth = max(best_worth, _worth(fit, need, task))
+            keeping = max(keeping, speed if keeps_up(fit, need, task) else 0.0)
     return _found(need, task, fits, unfit)
 
 
@@ -155,13 +156,27 @@ def _found(need: Need, task: Task, fits: list[Fit], unfit: list[Candidate]) -> F
     return Found(need, task, tuple(fits), tuple(unfit))
 
 
-def _reading_price(box: Box, learned: Corrections) -> float:
-    """Seconds per byte of weights that no prediction for this box goes below."""
-    prices = [prices_of(processor, repack, True) for processor in box.processors
-              for repack in (True, False)]  # fmt: skip
-    least = min(price.token(((kind, _PROBE),), None) for price in prices for kind in _KINDS)
-    taught = [decode.mean for decode, _ in learned.by_class.values()]
-    return least / _PROBE * math.exp(min([0.0, *taught]))
+def _limits(box: Box, learned: Corrections) -> Callable[[int, int], tuple[float, float]]:
+    """(tokens per second, seconds to the first) that no prediction for this box beats.
+
+    For the bytes of weights that a token reads, and the tokens of a prompt.
+    """
+    prices = [
+        prices_of(processor, repack, True)
+        for processor in box.processors
+        for repack in (True, False)
+    ]
+    token = min(price.token(((kind, _PROBE),), None) for price in prices for kind in _KINDS)
+    prompt = min(price.prompt(((kind, _PROBE),), None) for price in prices for kind in _KINDS)
+    taught = [correction.mean for pair in learned.by_class.values() for correction in pair]
+    quicker = math.exp(min([0.0, *taught])) / _PROBE
+    side_by_side = max(1, len(box.pools) - 1)  # GPUs that work on different micro-batches
+
+    def limits(read_bytes: int, prompt_tokens: int) -> tuple[float, float]:
+        tps = 1 / (token * quicker * max(1, read_bytes))
+        return tps, prompt * quicker * read_bytes * prompt_tokens / side_by_side
+
+    return limits
 
 
 def best_way(
@@ -297,10 +312,8 @@ def pace(need: Need, task: Task) -> float:
 def keeps_up(fit: Fit, need: Need, task: Task) -> bool:
     """Whether it writes and begins to write quickly enough."""
     speed = fit.speed
-    return (
-        speed.decode_tps.expected >= pace(need, task)
-        and speed.first_token_s.expected <= task.patience_s
-    )
+    shares = _shares(speed.decode_tps.expected, speed.first_token_s.expected, need, task)
+    return shares == (1.0, 1.0)
 
 
 def key(fit: Fit, need: Need, task: Task) -> tuple[float, ...]:
@@ -321,11 +334,17 @@ def key(fit: Fit, need: Need, task: Task) -> tuple[float, ...]:
     )
 
 
+def _shares(tps: float, wait_s: float, need: Need, task: Task) -> tuple[float, float]:
+    """How far a speed reaches of the pace, and a wait of the patience; 1 is enough."""
+    slowest = pace(need, task)
+    writes = min(1.0, tps / slowest) if slowest else 1.0
+    return writes, min(1.0, task.patience_s / max(1e-9, wait_s))
+
+
 def _worth(fit: Fit, need: Need, task: Task) -> float:
     """Quality, less for what is slower than it should be: in proportion, twice."""
-    speed, slowest = fit.speed, pace(need, task)
-    writes = min(1.0, speed.decode_tps.expected / slowest) if slowest else 1.0
-    waits = min(1.0, task.patience_s / max(1e-9, speed.first_token_s.expected))
+    speed = fit.speed
+    writes, waits = _shares(speed.decode_tps.expected, speed.first_token_s.expected, need, task)
     return fit.candidate.quality * writes * waits
 
 

