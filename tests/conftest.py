@@ -19,20 +19,32 @@ FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="the full fault counts (minutes)")
+    parser.addoption(
+        "--only-soak", action="store_true", help="as --soak, without tests that have no full count"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--soak"):
+    if config.getoption("--only-soak"):
+        ordinary = [item for item in items if not _has_full_count(item)]
+        config.hook.pytest_deselected(items=ordinary)
+        items[:] = [item for item in items if _has_full_count(item)]
+    if config.getoption("--soak") or config.getoption("--only-soak"):
         return
     for item in items:
         if item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.skip(reason="full fault counts take minutes: --soak"))
 
 
+def _has_full_count(item: pytest.Item) -> bool:
+    """Whether `--soak` makes a difference to this test."""
+    return bool(item.get_closest_marker("soak")) or "soak" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the full counts of the issue were asked for."""
-    return bool(request.config.getoption("--soak"))
+    return bool(request.config.getoption("--soak") or request.config.getoption("--only-soak"))
 
 
 @pytest.fixture(autouse=True)
