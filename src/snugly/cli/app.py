@@ -68,6 +68,13 @@ VERBS = {
         "For GGUF files and for checkpoints of transformers, of which it also says what\n"
         "`model.get_memory_footprint()` prints, and the truth.",
     ),
+    "compare": (
+        "snugly.cli.compare:compare",
+        "Measure what a model loses against another: quantizations or fine-tunes of one model.\n\n"
+        "Both read the same text side by side. Shown are the Kullback-Leibler divergence of their\n"
+        "predictions (KLD, in nats per token), how often they agree, and the perplexities, each\n"
+        "with its standard error.",
+    ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
     "models": ("snugly.cli.models:models", "List the models that can be run now."),
     "show": (
@@ -96,6 +103,13 @@ VERBS = {
         "Show the engines, build a faster one for this machine, or choose one.\n\n"
         "`list` shows what there is, `build` compiles llama.cpp for this very processor (about\n"
         "three minutes), `use NAME` chooses one, `info NAME` shows what is known of it.",
+    ),
+    "tune-machine": (
+        "snugly.cli.tune_machine:tune_machine",
+        "Measure which engine and which settings are fastest on this machine.\n\n"
+        "Takes a minute at the most and can be interrupted: the next time goes on from there. What\n"
+        "is found is used for models of the same type and size; the engine's own settings are\n"
+        "always among what is measured, and stay where nothing is clearly faster.",
     ),
     "rm": (
         "snugly.cli.models:rm",

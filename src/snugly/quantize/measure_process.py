@@ -1,0 +1,81 @@
+"""Asks the process that runs models for a task, and hears its answers."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator
+from typing import IO, Any
+
+from snugly import errors
+from snugly.errors import EngineError, SnuglyError
+
+
+def answers(
+    config: dict[str, Any], worker: str = "snugly.quantize.measure_worker"
+) -> Generator[dict[str, Any], None, None]:
+    """Each line of the answer to a task, but for the last. Close it to end the process.
+
+    Raises: what the task raised; EngineError when the process dies.
+    """
+    # llama.cpp has threads of its own; those of numpy's library would only wait beside them.
+    quiet = {"GGML_NO_BACKTRACE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with tempfile.TemporaryFile() as heard:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", worker],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=heard,
+            env={**os.environ, **quiet},
+            start_new_session=True,  # Ctrl-C is ours to answer
+        )
+        try:
+            yield from _hear(process, config, heard)
+        finally:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream:
+                    stream.close()
+
+
+def _hear(
+    process: "subprocess.Popen[bytes]", config: dict[str, Any], heard: IO[bytes]
+) -> Generator[dict[str, Any], None, None]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(config).encode() + b"\n")
+        process.stdin.flush()
+    except OSError as error:
+        raise _died(process, heard) from error
+    for line in process.stdout:
+        answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            raise _error(answer)
+        if "end" in answer:
+            return
+        yield answer
+    raise _died(process, heard)
+
+
+def _error(answer: dict[str, Any]) -> SnuglyError:
+    kind = getattr(errors, str(answer["failed"]), EngineError)
+    error: SnuglyError = kind(
+        answer.get("problem", ""), answer.get("because", ""), answer.get("remedy", "")
+    )
+    return error
+
+
+def _died(process: "subprocess.Popen[bytes]", heard: IO[bytes]) -> EngineError:
+    code = process.wait()
+    heard.seek(0, os.SEEK_END)
+    heard.seek(max(heard.tell() - 2000, 0))
+    last = heard.read().decode(errors="replace").strip().splitlines()
+    why = "The system stopped it, most likely because memory ran out" if code == -9 else ""
+    return EngineError(
+        "The process that runs the models died.",
+        f"{why or f'It ended with {code}'}" + (f": {last[-1]}" if last else "") + ".",
+        "Stop other programs and try again; with smaller files if it happens again.",
+    )
