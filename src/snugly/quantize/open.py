@@ -1,5 +1,6 @@
 """What a person names, opened for quantizing: a GGUF, an installed model, a checkpoint."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,5 @@ def stem_of(file: str) -> str:
     name = split[0] if split else file
     if name.lower().endswith(".gguf"):
         name = name[: -len(".gguf")]
-    kind = quantization_of(name)
-    at = name.upper().rfind(kind) if kind else -1
-    if at > 0 and at + len(kind) == len(name):
-        name = name[:at].rstrip("-._")
-    return name or "model"
+    match = re.fullmatch(r"(.+)[-.]([^-.]+)", name)
+    return match[1] if match and quantization_of(match[2]) else name or "model"
