@@ -68,3 +68,49 @@ def test_a_config_that_is_none(tmp_path: Path) -> None:
         path.write_text(content)
         done = snugly("plan", str(path))
         assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+
+def test_boxes_are_compared_use_by_use() -> None:
+    words = ("plan", "--compare", "rtx 4060 ti 16gb", "raspberry pi 5 8gb")
+    told = json.loads(snugly(*words, "--json").stdout)
+    assert [column["box"] for column in told] == ["rtx 4060 ti 16gb", "raspberry pi 5 8gb"]
+    big, small = (column["uses"]["chat"] for column in told)
+    assert big["parameters"] > small["parameters"]
+    assert big["quality"] > small["quality"]
+    shown = snugly(*words)
+    assert shown.returncode == 0
+    assert big["type"] in shown.stdout
+
+
+def test_a_box_is_planned_by_name_and_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "plan.svg"
+    done = snugly("plan", "--for", "code", "--on", "2x rtx 3090", "--plot", str(picture))
+    assert done.returncode == 0
+    assert "GPU 1" in done.stdout
+    assert "snugly run -m" in done.stdout
+    assert picture.read_text().startswith("<svg")
+
+
+def test_runs_stand_predicted_beside_actual(stocked: Path) -> None:
+    assert "no runs yet" in snugly("plan", "--history").stderr
+    assert snugly("run", "-m", "smollm2", "hi", "--max-tokens", "12").returncode == 0
+    (row,) = json.loads(snugly("plan", "--history", "--json").stdout)
+    assert row["predicted_decode_tps"] > 0
+    assert row["decode_tps"] > 0
+    assert row["predicted_bytes"] > 0
+    assert " > " in snugly("plan", "--history").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--for", "dance"), "no task called"),
+        (("--kv", "q9"), "no cache type"),
+        (("--on", "m3 max 64gb", "--ram", "8GB"), "by its name or by its figures"),
+        (("--on", "abacus"), "abacus"),
+        (("--plot", "/nonexistent/x.svg"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_asked(words: tuple[str, ...], text: str) -> None:
+    done = snugly("plan", *words)
+    assert (done.returncode, text in done.stderr) == (2, True), done.stderr
