@@ -60,13 +60,20 @@ class Settings(BaseSettings):
         default="https://registry.ollama.ai",
         description="Base URL of the registry that `ollama:` models come from.",
     )
-    engine: Literal["auto", "xllamacpp", "native"] = Field(
+    engine: Literal["auto", "xllamacpp", "native", "openvino"] = Field(
         default="auto",
         description="Which engine runs models; auto: a llama-server of this machine where there"
         " is one (`llama_server`, PATH, `snugly engine build`), else the wheel.",
     )
     llama_server: Path | None = Field(
         default=None, description="The llama-server to use; empty: on PATH, or what was built."
+    )
+    openvino_device: str = Field(
+        default="CPU", description="What OpenVINO computes on: CPU, GPU or NPU."
+    )
+    openvino_prompt_lookup: bool = Field(
+        default=False,
+        description="Whether OpenVINO guesses words of the prompt: good where answers repeat it.",
     )
     llama_releases: str = Field(
         default="https://github.com/ggml-org/llama.cpp/releases/download",

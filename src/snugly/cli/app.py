@@ -98,6 +98,11 @@ VERBS = {
         "snugly.cli.usage:usage",
         "Show what the server's models were used for: requests, tokens, times, memory.",
     ),
+    "doctor": (
+        "snugly.cli.doctor:doctor",
+        "Find what is wrong here, why, and what to do.\n\n"
+        "Nothing is changed and nobody is contacted. The exit code is 2 when something is bad.",
+    ),
     "engine": (
         "snugly.cli.engine:engine",
         "Show the engines, build a faster one for this machine, or choose one.\n\n"

@@ -16,10 +16,12 @@ ABILITIES = {
     "tokenize": "tells the tokens of a text, and the text of tokens",
     "too_long": "refuses a prompt that does not fit, with both counts",
     "prefix": "does not read a prefix twice",
+    "cached": "tells how many tokens of a prompt it remembered",
     "seed": "says the same with the same seed",
     "cancel": "is free again after an answer was cancelled",
     "at_once": "writes several answers at once",
     "logprobs": "tells log probabilities",
+    "tools": "calls tools, and tells the calls apart from text",
     "embed": "makes vectors of texts",
     "rerank": "orders documents by relevance",
     "crash": "says why it died in the middle of an answer",
@@ -29,7 +31,18 @@ ABILITIES = {
 }
 
 # engine -> ability -> why not
-LACKS: dict[str, dict[str, str]] = {"xllamacpp": {}, "native": {}}
+LACKS: dict[str, dict[str, str]] = {
+    "xllamacpp": {},
+    "native": {},
+    "openvino": {
+        "grammar": "It knows no GBNF grammars, only JSON schemas.",
+        "cached": "The library does not tell what it remembered.",
+        "logprobs": "It tells the log probability of the chosen token only.",
+        "tools": "Calls are not told apart from its text.",
+        "embed": "Only text is built in.",
+        "rerank": "Only text is built in.",
+    },
+}
 
 
 def lacks(name: str) -> tuple[tuple[str, str], ...]:

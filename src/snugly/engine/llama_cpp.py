@@ -103,7 +103,7 @@ def pooling(model_path: str, mode: Mode) -> str:
 
 def worker_config(plan: Plan, address: Address) -> dict[str, Any]:
     """What the worker reads from its stdin. The key travels here, never in arguments."""
-    names = ("model_path", "model_name", "threads", "threads_batch", "gpu_layers")
+    names = ("model_path", "model_name", "threads", "threads_batch", "gpu_layers", "spin_rounds")
     chosen = {name: getattr(plan, name) for name in names}
     kept = ("context", "batch", "ubatch", "repack", "n_seq", "kv_type", "flash_attention")
     how = {name: getattr(plan.setup, name) for name in kept}

@@ -92,13 +92,20 @@ class NativeLlama:
         address = new_address() if self.found.sockets else new_address("win32")
         config = {
             "command": [self.found.path, *arguments(plan, address, mode, self.found.options)],
-            # The key is not an argument: every user of the machine could read it there.
-            "environment": {"LLAMA_API_KEY": address.key} if address.key else {},
+            "environment": _environment(plan, address),
         }
         return await started(
             plan, _WORKER, config | asdict(address), address,
             self.start_seconds, self.silence_seconds,
         )  # fmt: skip
+
+
+def _environment(plan: Plan, address: Address) -> dict[str, str]:
+    """What is given by variable: the key is no argument, everybody here could read it there."""
+    values = {"LLAMA_API_KEY": address.key} if address.key else {}
+    if plan.spin_rounds:
+        values["GOMP_SPINCOUNT"] = str(plan.spin_rounds)
+    return values
 
 
 def make(settings: Settings) -> NativeLlama:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from snugly.engine import llama_cpp, native
+from snugly.engine import llama_cpp, native, openvino
 from snugly.engine.native_found import find
 from snugly.engine.types import Engine
 from snugly.machine.types import Machine
@@ -54,6 +54,7 @@ def _chosen(settings: Settings) -> Engine:
 ENGINES: dict[str, tuple[Callable[[Machine], EngineFacts], Callable[[Settings], Engine]]] = {
     WHEEL: (_xllamacpp_facts, _xllamacpp),
     NATIVE: (_native_facts, native.make),
+    openvino.NAME: (lambda _: openvino.facts(), openvino.make),
     AUTO: (_chosen_facts, _chosen),
 }
 DEFAULT = AUTO

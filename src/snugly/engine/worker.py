@@ -20,11 +20,11 @@ ENGINE_PING_SECONDS = 10  # a sign of life while a long prompt is read
 
 def main() -> None:
     """Serve one model until told to stop or until the parent is gone."""
-    _die_with_parent(int(sys.argv[1]))
+    die_with_parent(int(sys.argv[1]))
     config = json.loads(sys.stdin.buffer.readline())
     answer = os.dup(1)
     os.dup2(2, 1)
-    threading.Thread(target=_watch_parent, args=(config["socket"],), daemon=True).start()
+    threading.Thread(target=watch_parent, args=(config["socket"],), daemon=True).start()
     server = _serve(config)
     os.write(answer, b'{"event": "listening"}\n')
     os.close(answer)
@@ -33,7 +33,7 @@ def main() -> None:
     del server  # not reached; keeps the server referenced until then
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """On Linux the kernel kills us when the parent's thread that started us ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -41,7 +41,7 @@ def _die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def _watch_parent(socket: str) -> None:
+def watch_parent(socket: str) -> None:
     """End with the parent everywhere else: its end closes our stdin."""
     # os.read, not sys.stdin: a reader that holds the lock of a buffered stdin when the
     # interpreter shuts down is a fatal error.
@@ -85,6 +85,9 @@ def _set_memory(xllamacpp: Any, params: Any, config: dict[str, Any]) -> None:
 
 
 def _serve(config: dict[str, Any]) -> object:
+    if config.get("spin_rounds"):  # read by libgomp when the extension is loaded
+        os.environ["GOMP_SPINCOUNT"] = str(config["spin_rounds"])
+
     import xllamacpp
 
     params = xllamacpp.CommonParams()

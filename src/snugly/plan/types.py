@@ -255,6 +255,8 @@ class Plan:
     estimate: Estimate
     speed: Speed | None
     why: tuple[str, ...]
+    # How often a thread looks whether the others are done before it sleeps; 0: as the house does.
+    spin_rounds: int = 0
 
     @property
     def context(self) -> int:

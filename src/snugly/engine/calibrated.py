@@ -1,0 +1,43 @@
+"""What was measured of this machine's engines, as the planner gets it."""
+
+import hashlib
+import json
+from importlib import metadata
+
+from snugly.engine import calibrate_store
+from snugly.engine.native_found import find
+from snugly.errors import EngineError
+from snugly.machine.rates import fingerprint_text
+from snugly.machine.types import Machine
+from snugly.model.types import ModelSpec
+from snugly.plan.calibration import Calibration, class_of, tuned
+from snugly.plan.types import Plan
+from snugly.settings import Settings
+
+
+def identity(settings: Settings, machine: Machine) -> str:
+    """What must be the same for a calibration to count: the hardware and the engines here."""
+    try:
+        native = find(settings)
+    except EngineError:
+        native = None
+    try:
+        wheel = metadata.version("xllamacpp")
+    except metadata.PackageNotFoundError:
+        wheel = ""
+    told = [wheel, [native.path, native.version, native.file_bytes] if native else []]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    return f"{fingerprint_text(machine)} {digest}"
+
+
+def calibration_for(settings: Settings, machine: Machine, spec: ModelSpec) -> Calibration | None:
+    """What was measured for models like `spec`; None: nothing yet."""
+    return calibrate_store.load(settings.cache, identity(settings, machine), class_of(spec))
+
+
+def calibrated(
+    plan: Plan, spec: ModelSpec, machine: Machine, settings: Settings, task: str, engine: str
+) -> Plan:
+    """`plan` with what was measured to be faster for `task`; as it is where nothing was."""
+    known = calibration_for(settings, machine, spec)
+    return plan if known is None else tuned(plan, known, task, engine)
