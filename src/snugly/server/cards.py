@@ -1,12 +1,14 @@
 """What clients are told of each model: from the store, the header, and the pool."""
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from snugly.chat.fim import MARKERS, fim_family
 from snugly.engine.seat import Resident
 from snugly.model.gguf import read_header
 from snugly.server.dialects.types import Loaded, ModelCard
@@ -44,7 +46,14 @@ async def full_card_of(service: Service, name: str) -> ModelCard:
     header = await asyncio.to_thread(read_header, volume.installed.path)
     card = await card_of(service, name)
     kept = {key: value for key, value in header.metadata.items() if not isinstance(value, list)}
-    return replace(card, metadata=kept)
+    found = card.capabilities
+    if "completion" in found and "insert" not in found:
+        # Qwen's headers name no marker as such: the vocabulary tells.
+        words = header.metadata.get("tokenizer.ggml.tokens")
+        marks = set(MARKERS).intersection(words if isinstance(words, list) else ())
+        if fim_family(volume.spec.special_tokens, marks, f"{volume.spec.name} {volume.name}"):
+            found += ("insert",)
+    return replace(card, metadata=kept, capabilities=found)
 
 
 def _of(volume: Volume, residents: Iterable[Resident]) -> Resident | None:
@@ -63,7 +72,7 @@ def _card(volume: Volume, resident: Resident | None) -> ModelCard:
         publisher=installed.ref.partition("/")[0] if "/" in installed.ref else "",
         bytes=installed.provenance.n_bytes or spec.file_bytes,
         modified=modified,
-        digest=installed.provenance.sha256,
+        digest=installed.provenance.sha256 or _identity(installed.ref, spec.file_bytes, modified),
         architecture=spec.architecture,
         n_params=spec.n_params,
         quantization=spec.file_type,
@@ -75,6 +84,11 @@ def _card(volume: Volume, resident: Resident | None) -> ModelCard:
         special_tokens=spec.special_tokens,
         loaded=None if resident is None else _loaded(resident),
     )
+
+
+def _identity(ref: str, n_bytes: int, modified: float) -> str:
+    """Stands for a file whose checksum nobody wrote down: `ollama list` cuts 12 digits of it."""
+    return hashlib.sha256(f"{ref} {n_bytes} {modified}".encode()).hexdigest()
 
 
 def _loaded(resident: Resident) -> Loaded:

@@ -164,12 +164,16 @@ class Service:
 
 
 def advise(request: ChatRequest, volume: Volume) -> ChatRequest:
-    """The request with what the model's makers recommend, where the client says nothing."""
+    """The request with what the model's makers recommend, where the client says nothing.
+
+    Temperature 0 asks for the most probable words, as evaluations do: no penalty changes them.
+    """
     known = volume.sampling
     changes: dict[str, Any] = {}
     if request.temperature is None and known.temperature is not None:
         changes["temperature"] = known.temperature
-    if request.repeat_penalty is None and known.repeat_penalty is not None:
+    greedy = request.temperature == 0
+    if request.repeat_penalty is None and known.repeat_penalty is not None and not greedy:
         changes["repeat_penalty"] = known.repeat_penalty
     return replace(request, **changes) if changes else request
 
