@@ -13,7 +13,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/snugly"
 BEGIN, END = "<!-- map: scripts/module_map.py -->", "<!-- end of map -->"
-FLOORS = ("cli", "server", "quantize", "engine", "plan", "history", "machine", "model", "chat", "")
+FLOORS = (
+    "cli",
+    "doctor",
+    "server",
+    "quantize",
+    "engine",
+    "plan",
+    "history",
+    "machine",
+    "model",
+    "chat",
+    "",
+)
 
 
 def first_line(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Finds and explains what is wrong: pure judgements over facts, and thin readers of the facts."""
