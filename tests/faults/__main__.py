@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx2
+
 from snugly.errors import SnuglyError
 from snugly.settings import settings
 from tests.faults import clients, engines, real, whole
@@ -59,9 +61,12 @@ async def figures(soak: bool, names: list[str]) -> list[Figure]:
             settings.cache_clear()
             try:
                 figure = await row(soak)
-            except (SnuglyError, AssertionError, TimeoutError) as error:
+            except (SnuglyError, AssertionError, TimeoutError, httpx2.TransportError) as error:
                 figure = Figure(99, row.__name__, "", f"broke off: {error!r}", False)
-        print(f"{figure.row:3} {'ok ' if figure.ok else 'BAD'} {figure.fault}: {figure.figure}")
+        print(
+            f"{figure.row:3} {'ok ' if figure.ok else 'BAD'} {figure.fault}: {figure.figure}",
+            flush=True,
+        )
         found.append(figure)
     return found
 

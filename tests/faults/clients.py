@@ -272,7 +272,7 @@ async def fuzzed(soak: bool) -> Figure:
     key = {"authorization": f"Bearer {TOKEN}"}
     async with served("--pieces", "1", serve_slots=4) as it:
         for method, path, _ in _paths():
-            if method != "POST" or path in ("/api/pull", "/api/push"):
+            if method != "POST" or path == "/api/pull":
                 continue
             for _ in range(rounds):
                 names = rng.sample(_FIELDS, rng.randint(0, 8))
@@ -285,13 +285,13 @@ async def fuzzed(soak: bool) -> Figure:
                     timeout=30,
                 )  # fmt: skip
                 asked += 1
-                if answer.status_code in (500, 502, 503, 504, 507):
+                if answer.status_code >= 500:
                     bad.append((path, body, answer.status_code, answer.text[:200]))
     for case in bad[:5]:
         print(case)
     return Figure(
         37, "fuzzed bodies, negative and huge numbers", "4xx",
-        f"{asked} requests, {len(bad)} with 5xx (501, which says what is not done here, aside)",
+        f"{asked} requests, {len(bad)} with 5xx",
         not bad,
     )  # fmt: skip
 

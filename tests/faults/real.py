@@ -22,7 +22,7 @@ def weights_are_here() -> bool:
 
 def real(**changes: Any) -> Any:
     """A server with the real engine on the tests' weights."""
-    return served(engine_command=(), store=Path(WEIGHTS), **changes)
+    return served(engine_command=(), store=Path(WEIGHTS), look=None, **changes)
 
 
 async def _leave(it: Served, prompt: str, wait: float) -> float:
@@ -70,7 +70,7 @@ async def real_too_long(soak: bool) -> Figure:
         await it.chat("hi", model=REF, max_tokens=1)
         context = it.service.pool.residents()[0].plan.context
         # SmolLM2's template and system prompt take 31 tokens, each " word" is one.
-        lengths = [context + k for k in ((-60, 5, 3000) if not soak else range(-80, 3000, 97))]
+        lengths = [context + k for k in ((-7000, 5, 3000) if not soak else range(-80, 3000, 97))]
         for length in lengths:
             answer = await it.chat("word " * length, model=REF, max_tokens=4)
             if answer.status_code == 200:

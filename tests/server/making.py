@@ -60,7 +60,11 @@ def fake(*switches: str) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def served(
-    *switches: str, token: str = TOKEN, models: tuple[str, ...] = ("tiny",), **changes: Any
+    *switches: str,
+    token: str = TOKEN,
+    models: tuple[str, ...] = ("tiny",),
+    look: Any = machine,
+    **changes: Any,
 ) -> AsyncIterator[Served]:
     """A server over tiny models whose engine has these switches."""
     config: Settings = settings().model_copy(
@@ -71,7 +75,7 @@ async def served(
     bound = listening("127.0.0.1", 0)
     port = bound.getsockname()[1]
     config = config.model_copy(update={"serve_port": port})
-    async with open_ledger(config.history) as ledger, pool_of(config, machine) as pool:
+    async with open_ledger(config.history) as ledger, pool_of(config, look) as pool:
         service = Service(config, pool, Shelf(Store(config.store)), ledger)
         app = make_app(service, policy_of(config, token, secure=False))
         server = uvicorn.Server(http_config(app, Wish()))

@@ -12,14 +12,13 @@ _PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _MEANINGS = {
     400: "The request cannot be read, or the prompt is longer than the context (with both counts).",
     401: "The token is missing or wrong.",
-    403: "The Host or the Origin is not ours.",
+    403: "The Host or the Origin is not ours, or this is not done here on purpose.",
     404: "There is no such model, or nothing stored under this id.",
     408: "The request did not come whole in time.",
     413: "The request is too large.",
     415: "The body is not JSON.",
     422: "The model cannot do this.",
     500: "The engine crashed, hung or refused.",
-    501: "Not done here, on purpose.",
     502: "A download failed.",
     503: "The queue is full or memory is in use; Retry-After says when to come again.",
     507: "The model does not fit the memory, with the numbers.",
@@ -101,7 +100,7 @@ def _responses(route: Route) -> dict[str, Any]:
     error = {
         "application/json": {"schema": {"$ref": f"#/components/schemas/Error-{route.dialect}"}}
     }
-    statuses: Iterable[int] = (*_MODELS, 501) if route.access is not Access.OPEN else (400, 403)
+    statuses: Iterable[int] = _MODELS if route.access is not Access.OPEN else (400, 403)
     told = {
         str(status): {"description": _MEANINGS[status], "content": error} for status in statuses
     }

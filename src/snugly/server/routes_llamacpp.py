@@ -121,7 +121,7 @@ async def lmstudio_v1(call: Call, body: Body) -> Any:
 async def slots(call: Call, body: Body) -> Any:
     """Off: llama.cpp's would show what others are asking."""
     await asyncio.sleep(0)
-    raise HttpFault(501, "Slots are not shown.", "They would tell what others are asking.")
+    raise HttpFault(403, "Slots are not shown.", "They would tell what others are asking.")
 
 
 def _post(

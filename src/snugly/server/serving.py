@@ -36,8 +36,8 @@ from snugly.settings import Settings
 # whoever closes first while the other is just sending makes a failed request.
 _KEEP_ALIVE_SECONDS = 75
 _GRACE_SECONDS = 5
-_BATCH_SECONDS = 0.5
-_LEAST_BATCH = 64
+_BATCH_SECONDS = 1.0
+_LEAST_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +87,14 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def prompt(plan: Plan) -> Plan:
-    """The plan with batches that are read in about half a second, 64 tokens at least.
+    """The plan with batches that are read in a second at worst, 128 tokens at least.
 
     Between two batches an engine hears that a client has left, and others get their next
     token. What is computed at once is a micro-batch, so longer batches gain nothing.
     """
     batch = plan.setup.ubatch
     if plan.speed is not None:
-        most = int(plan.speed.prefill_tps.expected * _BATCH_SECONDS) // 32 * 32
+        most = int(plan.speed.prefill_tps.low * _BATCH_SECONDS) // 32 * 32
         batch = max(_LEAST_BATCH, min(batch, most))
     return replace(plan, setup=replace(plan.setup, batch=min(plan.setup.batch, batch)))
 

@@ -1,10 +1,11 @@
 """Which HTTP status each error has, and how each dialect puts it. Clients retry by status.
 
 400 bad request, prompt too long, a schema the engine cannot use     not retried
-401 no or wrong token      403 forbidden      404 unknown model or stored response
+401 no or wrong token      403 forbidden, or not done here on purpose
+404 unknown model or stored response
 409 the same thing is being done already      413 body too large
 422 the model cannot do this (pictures, embeddings)      429 one client asks too much
-500 the engine crashed, hung or cannot read the model    501 not done here, on purpose
+500 the engine crashed, hung or cannot read the model
 502 a download failed      503 queue full, with Retry-After
 507 the model does not fit the memory, with the numbers
 """
@@ -67,7 +68,7 @@ def status_of(error: SnuglyError) -> int:
 # Both official SDKs retry 408, 409, 429 and 5xx unless this header says otherwise
 # (openai and anthropic _base_client.py, _should_retry). A crashed engine is started again,
 # so trying once more may help; a model that does not fit will not fit a second later.
-_HOPELESS = frozenset({501, 507})
+_HOPELESS = frozenset({507})
 
 
 def headers_of(error: SnuglyError) -> dict[str, str]:
@@ -89,7 +90,6 @@ _OPENAI_TYPES = {
     413: "invalid_request_error",
     422: "invalid_request_error",
     429: "rate_limit_error",
-    501: "not_supported_error",
     503: "unavailable_error",
 }
 _OPENAI_CODES = {401: "invalid_api_key", 404: "model_not_found", 507: "insufficient_memory"}

@@ -57,7 +57,7 @@ def read_copy(body: Mapping[str, Any]) -> tuple[str, str]:
 def refused(what: str) -> HttpFault:
     """The answer to `push` and `create`, which are not done here."""
     return HttpFault(
-        501,
+        403,
         f"`/api/{what}` is not done here.",
         "Snugly keeps plain GGUF files and has no registry of its own.",
         "See `snugly models` and `snugly pull`.",
