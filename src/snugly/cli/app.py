@@ -112,9 +112,9 @@ VERBS = {
     "tune-machine": (
         "snugly.cli.tune_machine:tune_machine",
         "Measure which engine and which settings are fastest on this machine.\n\n"
-        "Takes a minute at the most and can be interrupted: the next time goes on from there. What\n"
-        "is found is used for models of the same type and size; the engine's own settings are\n"
-        "always among what is measured, and stay where nothing is clearly faster.",
+        "A minute at the most; what is interrupted goes on from there the next time. What is\n"
+        "found is used for models of the same type and size; the engine's own settings are always\n"
+        "among what is measured, and stay where nothing is clearly faster.",
     ),
     "rm": (
         "snugly.cli.models:rm",

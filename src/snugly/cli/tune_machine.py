@@ -22,9 +22,9 @@ def tune_machine(
 ) -> None:
     """Measure which engine and which settings are fastest on this machine.
 
-    Takes a minute at the most and can be interrupted: the next time goes on from there. What
-    is found is used for models of the same type and size; the engine's own settings are
-    always among what is measured, and stay where nothing is clearly faster.
+    A minute at the most; what is interrupted goes on from there the next time. What is
+    found is used for models of the same type and size; the engine's own settings are always
+    among what is measured, and stay where nothing is clearly faster.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from typing import Any
 
 from snugly.engine.address import Address, new_address
 from snugly.engine.llama_http import LlamaCppRunning
+from snugly.engine.process import EngineProcess
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.machine.types import Machine
@@ -79,9 +80,8 @@ class LlamaCpp:
         config = worker_config(plan, address := new_address()) | {"mode": mode}
         if mode != "generate":
             config["pooling"] = await asyncio.to_thread(pooling, plan.model_path, mode)
-        return await started(
-            plan, self.command, config, address, self.start_seconds, self.silence_seconds
-        )
+        process = EngineProcess(self.command, address)
+        return await started(plan, process, config, self.start_seconds, self.silence_seconds)
 
 
 def pooling(model_path: str, mode: Mode) -> str:

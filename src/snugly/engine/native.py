@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from snugly.engine.address import Address, new_address
 from snugly.engine.llama_cpp import X86_64
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.native_found import Native, find
+from snugly.engine.native_process import NativeProcess
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.engine.worker import ENGINE_PING_SECONDS
@@ -94,10 +95,8 @@ class NativeLlama:
             "command": [self.found.path, *arguments(plan, address, mode, self.found.options)],
             "environment": _environment(plan, address),
         }
-        return await started(
-            plan, _WORKER, config | asdict(address), address,
-            self.start_seconds, self.silence_seconds,
-        )  # fmt: skip
+        process = NativeProcess(_WORKER, address)
+        return await started(plan, process, config, self.start_seconds, self.silence_seconds)
 
 
 def _environment(plan: Plan, address: Address) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from snugly.engine.address import new_address
 from snugly.engine.llama_cpp import X86_64, worker_config
 from snugly.engine.llama_http import LlamaCppRunning
+from snugly.engine.process import EngineProcess
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.errors import EngineError
@@ -55,10 +56,9 @@ class OpenVino:
                               "`snugly engine use xllamacpp`.")  # fmt: skip
         address = new_address()
         more = {"device": self.device, "prompt_lookup": self.prompt_lookup}
-        return await started(
-            plan, _WORKER, worker_config(plan, address) | more | asdict(address), address,
-            self.start_seconds, self.silence_seconds,
-        )  # fmt: skip
+        process = EngineProcess(_WORKER, address)
+        config = worker_config(plan, address) | more
+        return await started(plan, process, config, self.start_seconds, self.silence_seconds)
 
 
 def make(settings: Settings) -> OpenVino:

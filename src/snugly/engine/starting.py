@@ -1,11 +1,9 @@
 """Starts a worker that speaks llama-server's HTTP API, whatever computes behind it."""
 
 import asyncio
-from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from snugly.engine.address import Address
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.process import EngineProcess
 from snugly.plan.types import Plan
@@ -13,17 +11,15 @@ from snugly.plan.types import Plan
 
 async def started(
     plan: Plan,
-    command: Sequence[str],
+    process: EngineProcess,
     config: dict[str, Any],
-    address: Address,
     start_seconds: float,
     silence_seconds: float,
 ) -> LlamaCppRunning:
-    """Start `command` with `config` on its stdin and wait until it answers at `address`.
+    """Start `process` with `config` on its stdin and wait until it answers.
 
     Raises: EngineError with the cause; nothing is left running then.
     """
-    process = EngineProcess(command, address)
     # Importing the HTTP client takes as long as loading a small model: do both at once.
     client = asyncio.create_task(asyncio.to_thread(import_module, "httpx2"))
     await process.start(config, start_seconds)
