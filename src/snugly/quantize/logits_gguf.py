@@ -1,6 +1,6 @@
 """What a GGUF model expects at every place of a text: logits by llama.cpp, in this process.
 
-For worker processes alone (see `logits_api`).
+For worker processes alone (see `llama_api`).
 """
 
 import ctypes
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from snugly.engine import llama_api
+from snugly.engine.llama_api import EVAL_CALLBACK, Batch, library
 from snugly.errors import BadModelFile, EngineError
-from snugly.quantize import logits_api
 from snugly.quantize.logits import BATCH, Floats
-from snugly.quantize.logits_api import EVAL_CALLBACK, Batch, library
 
 
 class GgufModel:
@@ -30,7 +30,7 @@ class GgufModel:
         self._model = api.llama_model_load_from_file(path.encode(), params)
         if not self._model:
             raise BadModelFile(
-                f"{path} cannot be loaded.", logits_api.last_words(), "Is it a whole GGUF model?"
+                f"{path} cannot be loaded.", llama_api.last_words(), "Is it a whole GGUF model?"
             )
         self._vocab = api.llama_model_get_vocab(self._model)
         self.n_vocab: int = api.llama_vocab_n_tokens(self._vocab)
@@ -41,7 +41,7 @@ class GgufModel:
         wanted.cb_eval = self._watch
         self._context = api.llama_init_from_model(self._model, wanted)
         if not self._context:
-            raise EngineError(f"{path} cannot be run.", logits_api.last_words())
+            raise EngineError(f"{path} cannot be run.", llama_api.last_words())
         self._batch: Batch = api.llama_batch_init(BATCH, 0, 1)
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class GgufModel:
         found = (ctypes.c_int32 * room)()
         count = self._api.llama_tokenize(self._vocab, raw, len(raw), found, room, False, False)
         if count < 0:
-            raise EngineError("The text cannot be cut into tokens.", logits_api.last_words())
+            raise EngineError("The text cannot be cut into tokens.", llama_api.last_words())
         return list(found[:count])
 
     def logits(self, tokens: Sequence[int], first: int = 0) -> Iterator[Floats]:
@@ -93,5 +93,5 @@ class GgufModel:
         if code:
             raise EngineError(
                 "The model could not be computed.",
-                f"llama_decode answered {code}. {logits_api.last_words()}".strip(),
+                f"llama_decode answered {code}. {llama_api.last_words()}".strip(),
             )
