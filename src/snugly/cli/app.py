@@ -94,6 +94,15 @@ VERBS = {
         "snugly.cli.ps:stop",
         "Unload a model from `snugly serve` once its answers are done; without a name, all.",
     ),
+    "status": (
+        "snugly.cli.status:status",
+        "Show whether the server runs, since when, its models, memory and queue.\n\n"
+        "The exit code is 2 when it does not run or does not answer.",
+    ),
+    "logs": (
+        "snugly.cli.logs:logs",
+        "Show the server's log: requests, loads, faults; never anybody's words.",
+    ),
     "usage": (
         "snugly.cli.usage:usage",
         "Show what the server's models were used for: requests, tokens, times, memory.",

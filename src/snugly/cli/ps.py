@@ -1,16 +1,13 @@
 """`snugly ps`, `snugly load`, `snugly stop`: what the server holds, and changing it."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from snugly.cli.asking import ask_server
 from snugly.cli.render import console, note, print_json
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 _Json = Annotated[bool, Parameter(name="--json", negative="")]
-_LOAD_SECONDS = 3600.0  # a large model from a slow disk
 
 
 def ps(*, as_json: _Json = False) -> None:
@@ -21,7 +18,7 @@ def ps(*, as_json: _Json = False) -> None:
     as_json
         Print everything that is known of each model as JSON.
     """
-    found = _ask("GET", "/snugly/loaded")
+    found = ask_server("GET", "/snugly/loaded")
     if as_json:
         print_json(found)
         return
@@ -57,7 +54,7 @@ def load(
         Print what was loaded as JSON.
     """
     wish = {"model": ref, "pin": pin, "context": context, "keep_alive": keep_alive}
-    found = _ask("POST", "/snugly/load", {k: v for k, v in wish.items() if v is not None})
+    found = ask_server("POST", "/snugly/load", {k: v for k, v in wish.items() if v is not None})
     if as_json:
         print_json(found)
         return
@@ -74,7 +71,7 @@ def stop(ref: str | None = None, /, *, as_json: _Json = False) -> None:
     as_json
         Print what was unloaded as JSON.
     """
-    found = _ask("POST", "/snugly/stop", {} if ref is None else {"model": ref})
+    found = ask_server("POST", "/snugly/stop", {} if ref is None else {"model": ref})
     if as_json:
         print_json(found)
         return
@@ -82,47 +79,6 @@ def stop(ref: str | None = None, /, *, as_json: _Json = False) -> None:
         print(name)
     if not found["stopped"]:
         note("Nothing was loaded.")
-
-
-def _ask(method: str, path: str, body: "Mapping[str, Any] | None" = None) -> Any:
-    """Ask this machine's server. Raises: UserError, or what the server says."""
-    import httpx2
-
-    from snugly.errors import EngineError, UserError
-    from snugly.server.tokens import read_token, token_path
-    from snugly.settings import settings
-
-    config = settings()
-    host = config.serve_host if config.serve_host not in ("0.0.0.0", "::") else "127.0.0.1"
-    shown = f"[{host}]" if ":" in host else host
-    folder = config.history.parent
-    token = read_token(token_path(config.history))
-    secure = (folder / "server.crt").exists()
-    for scheme in ("http", "https") if secure else ("http",):
-        try:
-            answer = httpx2.request(
-                method,
-                f"{scheme}://{shown}:{config.serve_port}{path}",
-                json=body,
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=httpx2.Timeout(5.0, read=_LOAD_SECONDS),
-                verify=str(folder / "server.crt") if scheme == "https" else True,
-                trust_env=False,
-            )
-            break
-        except httpx2.TransportError:
-            continue
-    else:
-        raise UserError(
-            f"No server answers on {host}:{config.serve_port}.",
-            "It is not running, or listens elsewhere.",
-            "Start it with `snugly serve`, or set SNUGLY_SERVE_PORT.",
-        )
-    if answer.status_code >= 400:
-        message = answer.json().get("error", {}).get("message", answer.text)
-        kind = UserError if answer.status_code < 500 else EngineError
-        raise kind("The server refused.", str(message))
-    return answer.json()
 
 
 def _table(models: "list[dict[str, Any]]") -> None:

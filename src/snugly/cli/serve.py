@@ -21,6 +21,9 @@ def serve(
     key: Path | None = None,
     no_token: Annotated[bool, Parameter(negative="")] = False,
     verbose: Annotated[bool, Parameter(negative="")] = False,
+    log_json: Annotated[bool, Parameter(negative="")] = False,
+    install: Annotated[bool, Parameter(negative="")] = False,
+    uninstall: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Serve models to every client, on one port.
 
@@ -46,9 +49,23 @@ def serve(
         Serve without any token: nothing that changes models can be done then.
     verbose
         Say every request on standard error, without its words.
+    log_json
+        Log JSON lines on standard error, as is done where it is no terminal.
+    install
+        Serve from now on whenever you are logged in, with the other options given here.
+    uninstall
+        Undo --install.
     """
     from snugly.errors import UserError
+
+    if install or uninstall:
+        from snugly.cli.service import install_or_remove
+
+        words = options(model or [], host, port, tls, cert, key, no_token)
+        install_or_remove(words, remove=uninstall)
+        return
     from snugly.server import serving
+    from snugly.server.logs import log_path, logged
     from snugly.server.tokens import own_token, token_path
     from snugly.settings import settings
 
@@ -57,24 +74,47 @@ def serve(
         raise UserError("A certificate and its key belong together.", "", "Give --cert and --key.")
     changes = {"serve_host": host, "serve_port": port}
     config = settings().model_copy(update={k: v for k, v in changes.items() if v is not None})
-    _log(verbose)
-    token = "" if no_token else own_token(token_path(config.history))
-    serving.policy_of(config, token, cert is not None or tls)  # refuses before anything starts
-    if tls and cert is None:
-        from snugly.server.tls import own_certificate
+    as_json = log_json or not sys.stderr.isatty()
+    with logged(log_path(config.history), as_json=as_json, verbose=verbose):
+        say = _logs if as_json else note
+        token = "" if no_token else own_token(token_path(config.history))
+        serving.policy_of(config, token, cert is not None or tls)  # refuses before anything starts
+        if tls and cert is None:
+            from snugly.server.tls import own_certificate
 
-        cert, key = own_certificate(config.history.parent, config.serve_host)
-    bound = serving.listening(config.serve_host, config.serve_port)
-    if token:
-        note(f"The token lies in {token_path(config.history)}.")
-    with bound:
-        serving.run(config, token, serving.Wish(tuple(model or ()), cert, key), bound, note)
+            cert, key = own_certificate(config.history.parent, config.serve_host)
+        bound = serving.listening(config.serve_host, config.serve_port)
+        if token:
+            say(f"The token lies in {token_path(config.history)}.")
+        with bound:
+            serving.run(config, token, serving.Wish(tuple(model or ()), cert, key), bound, say)
 
 
-def _log(verbose: bool) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
-    logging.getLogger("snugly").setLevel(logging.INFO if verbose else logging.WARNING)
+def _logs(text: str) -> None:
+    logging.getLogger("snugly.server").info("%s", text)
+
+
+def options(
+    models: list[str],
+    host: str | None,
+    port: int | None,
+    tls: bool,
+    cert: Path | None,
+    key: Path | None,
+    no_token: bool,
+) -> tuple[str, ...]:
+    """The words of the command that serves so: for a service that is started without us."""
+    words = [word for model in models for word in ("--model", _whole(model))]
+    for name, value in (("--host", host), ("--port", port)):
+        words += [] if value is None else [name, str(value)]
+    for name, path in (("--cert", cert), ("--key", key)):
+        words += [] if path is None else [name, str(path.expanduser().absolute())]
+    words += ["--tls"] if tls else []
+    words += ["--no-token"] if no_token else []
+    return tuple(words)
+
+
+def _whole(model: str) -> str:
+    """A file by its whole path: a service stands in another folder."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if model.endswith(".gguf") and path.is_file() else model

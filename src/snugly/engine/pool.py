@@ -143,6 +143,14 @@ class Pool:
         known = (seat.resident(self._clock()) for seat in seats)
         return tuple(resident for resident in known if resident is not None)
 
+    def limit(self, limits: Limits) -> None:
+        """Other limits from now on. How long a client asked a model to stay, stays."""
+        for seat in self._seats.values():
+            if seat.keep_alive == self._limits.keep_alive:
+                seat.keep_alive = limits.keep_alive
+        self._limits = limits
+        self._space.limit(limits)
+
     async def close(self) -> None:
         """Stop everything at once; answers break off."""
         for seat in self._seats.values():

@@ -49,6 +49,10 @@ class Space:
         self._limits = limits
         self._clock = clock
 
+    def limit(self, limits: Limits) -> None:
+        """Other limits, from the next decision on."""
+        self._limits = limits
+
     async def could_grow(self, seat: Seat, wanted: int | None) -> bool:
         """Whether a reload would give a longer context."""
         machine, others = await self._seen(but=seat)

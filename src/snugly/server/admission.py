@@ -96,7 +96,7 @@ class Admission:
     """The queue of the whole server: `bound` requests may wait for a model or a slot."""
 
     def __init__(self, bound: int) -> None:
-        self._bound = bound
+        self.bound = bound
         self._turns: dict[str, Turns] = {}
         self._mean_seconds = 1.0
         self.waiting = 0
@@ -108,7 +108,7 @@ class Admission:
 
         Raises: HttpFault 503 with Retry-After when it is full.
         """
-        if self.waiting >= self._bound:
+        if self.waiting >= self.bound:
             raise HttpFault(
                 503,
                 "The queue is full.",

@@ -17,6 +17,7 @@ from snugly.server.admission import Admission
 from snugly.server.calls import Call
 from snugly.server.dialects.faults import HttpFault, status_of
 from snugly.server.ledger import Ledger
+from snugly.server.logs import request_fields
 from snugly.server.metrics import Metrics
 from snugly.server.shelf import Shelf, Volume
 from snugly.settings import Settings
@@ -147,6 +148,7 @@ class Service:
         log.info(
             "%s %s %s %s %s %.0f ms", call.client, call.route, asked.model or "-",
             asked.status, asked.outcome, asked.total_ms or 0.0,
+            extra={"fields": request_fields(call.id, call.route, asked)},
         )  # fmt: skip
 
     def gauges(self) -> dict[str, tuple[str, float]]:

@@ -5,10 +5,12 @@ import errno
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -26,6 +28,7 @@ from snugly.plan.choose import choose
 from snugly.plan.types import Need, Plan, Rejected
 from snugly.server.app import make_app
 from snugly.server.ledger import open_ledger
+from snugly.server.life import Life, Swapped, on_terminal
 from snugly.server.protocol import GuardedProtocol
 from snugly.server.security import Policy, check_bind
 from snugly.server.service import Service
@@ -106,13 +109,18 @@ def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool
         choice = choose(machine, spec, need, engine_facts(machine))
         return prompt(choice) if isinstance(choice, Plan) else choice
 
-    limits = Limits(
+    return Pool(
+        ENGINES[DEFAULT][1](config), look or (lambda: measured_machine(config)), planner,
+        limits_of(config),
+    )  # fmt: skip
+
+
+def limits_of(config: Settings) -> Limits:
+    """How the pool is to behave."""
+    return Limits(
         config.keep_alive_seconds, config.load_wait_seconds, config.serve_slots,
         config.memory_limit_bytes,
     )  # fmt: skip
-    return Pool(
-        ENGINES[DEFAULT][1](config), look or (lambda: measured_machine(config)), planner, limits
-    )
 
 
 class _Server(uvicorn.Server):
@@ -121,16 +129,34 @@ class _Server(uvicorn.Server):
     The original sends itself the signal again, which ends the process in the middle of that.
     """
 
+    def __init__(self, config: uvicorn.Config, life: Life) -> None:
+        super().__init__(config)
+        self._life = life
+
+    async def main_loop(self) -> None:
+        """Take requests, and let the supervisor know."""
+        async with self._life.lived():
+            await super().main_loop()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM for as long as the block lasts."""
+        """Take SIGINT, SIGTERM and SIGHUP for as long as the block lasts."""
         taken = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in taken}
+        if sys.platform != "win32":
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _hung_up(self, number: int, frame: FrameType | None) -> None:
+        """Read the settings again; end when it means that our terminal was closed."""
+        if self._life.on_terminal and not on_terminal():
+            self.handle_exit(number, frame)
+        else:
+            self._life.hang_up()
 
 
 async def serve(
@@ -146,7 +172,15 @@ async def serve(
     async with open_ledger(config.history) as ledger, pool_of(config) as pool:
         service = Service(config, pool, shelf, ledger)
         await _load_first(service, wish.models, say)
-        server = _Server(http_config(make_app(service, policy), wish))
+        front = Swapped(make_app(service, policy))
+
+        def adopt(changes: dict[str, Any]) -> None:
+            service.config = service.config.model_copy(update=changes)
+            service.admission.bound = service.config.serve_queue
+            pool.limit(limits_of(service.config))
+            front.app = make_app(service, policy_of(service.config, token, secure))
+
+        server = _Server(http_config(front, wish), Life(config, secure, adopt))
         scheme = "https" if secure else "http"
         say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
         await server.serve(sockets=[bound])

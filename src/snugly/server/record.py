@@ -1,0 +1,50 @@
+"""What a running server leaves beside the history for the commands that ask after it."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One running server. `started_at` is in seconds since 1970."""
+
+    pid: int
+    host: str
+    port: int
+    secure: bool
+    version: str
+    started_at: float
+
+
+def record_path(history: Path) -> Path:
+    """Where it lies: beside the history."""
+    return history.with_name("server.json")
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Leave it, at once or not at all. Raises: OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_record(path: Path) -> Record | None:
+    """The server that runs; None where there is none, or it was killed."""
+    try:
+        record = Record(**json.loads(path.read_text(encoding="utf-8")))
+        begun = psutil.Process(record.pid).create_time()
+    except (OSError, ValueError, TypeError, psutil.Error):
+        return None
+    # Another process may have got its number since; a server starts before it says so.
+    return record if begun <= record.started_at + 1 else None
+
+
+def remove_record(path: Path) -> None:
+    """Take it away, unless it is another server's."""
+    record = read_record(path)
+    if record is None or record.pid == os.getpid():
+        path.unlink(missing_ok=True)
