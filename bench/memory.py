@@ -1,6 +1,7 @@
 """Predicted beside peak resident memory of the engine.
 
-    python bench/memory.py [--contexts 2048,8192,32768] [--types F16,Q8_0] [MODEL.gguf ...]
+    python bench/memory.py [--engine native] [--contexts 2048,8192,32768] [--types F16,Q8_0]
+                           [MODEL.gguf ...]
     python bench/memory.py --gateway
 
 Each model at each context that it was trained for and with each type of cache, with nearly
@@ -16,7 +17,7 @@ import sys
 from workload import default_model, header
 
 from snugly.chat.types import ChatRequest, Message
-from snugly.engine.llama_cpp import LlamaCpp, facts
+from snugly.engine.registry import ENGINES
 from snugly.machine.detect import detect
 from snugly.model.build import build_of
 from snugly.model.spec import read_spec
@@ -36,10 +37,10 @@ print(int(fields["VmHWM"].split()[0]) * 1024)
 """
 
 
-def plan_for(spec: ModelSpec, setup: Setup) -> Plan:
-    """A plan with exactly this setup, all in RAM."""
+def plan_for(spec: ModelSpec, setup: Setup, name: str) -> Plan:
+    """A plan with exactly this setup, all in RAM, for the engine of that name."""
     machine = detect(settings().store)
-    engine = facts(sys.platform, machine.cpu.architecture.or_else(""))
+    engine = ENGINES[name][0](machine)
     uses = pool_uses(build_of(spec), setup, Placement(), (machine.ram,), engine)
     n_threads, _ = threads(machine)
     return Plan(
@@ -48,10 +49,12 @@ def plan_for(spec: ModelSpec, setup: Setup) -> Plan:
     )  # fmt: skip
 
 
-async def peak(plan: Plan) -> float:
+async def peak(plan: Plan, name: str) -> float:
     """Peak MiB of one run with the context nearly full."""
     request = ChatRequest((Message("user", "word " * (plan.context - 300)),), max_tokens=30)
-    running = await LlamaCpp(600, 3000).start(plan)
+    # A prompt that fills the context of a slow machine takes its time.
+    patient = settings().model_copy(update={"engine_silence_seconds": 3000.0})
+    running = await ENGINES[name][1](patient).start(plan)
     try:
         async for _ in running.stream(request):
             pass
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*")
     parser.add_argument("--contexts", default="2048,8192")
     parser.add_argument("--types", default="F16,Q8_0")
+    parser.add_argument("--engine", default="xllamacpp", choices=ENGINES)
     parser.add_argument("--gateway", action="store_true")
     asked = parser.parse_args()
     if asked.gateway:
@@ -73,7 +77,7 @@ def main() -> None:
         )
         print(f"starlette, uvicorn and httpx2 in one Python: {int(told.stdout) / MiB:.0f} MiB")
         return
-    header("memory: predicted / peak")
+    header(f"memory: predicted / peak, {asked.engine}")
     print(f"{'model':<34}{'context':>8}{'cache':>6}{'predicted MiB':>15}{'peak MiB':>10}{'off':>8}")
     for path in asked.models or [default_model()]:
         spec = read_spec(path)
@@ -81,8 +85,8 @@ def main() -> None:
             for kept in asked.types.split(","):
                 if context > spec.context_train:
                     continue
-                plan = plan_for(spec, Setup(context, kv_type=kept))
-                measured = asyncio.run(peak(plan))
+                plan = plan_for(spec, Setup(context, kv_type=kept), asked.engine)
+                measured = asyncio.run(peak(plan, asked.engine))
                 predicted = plan.estimate.total_bytes / MiB
                 print(
                     f"{spec.name[:32]:<34}{context:>8}{kept:>6}{predicted:>15.0f}{measured:>10.0f}"

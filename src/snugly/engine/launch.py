@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from snugly.engine import offers
+from snugly.engine.calibrated import calibrated
 from snugly.engine.registry import DEFAULT, ENGINES
 from snugly.engine.types import Running
 from snugly.errors import EngineError, HistoryError, SnuglyError, UnknownModel, UserError
@@ -142,8 +143,8 @@ def _check_engine(machine: Machine, config: Settings) -> None:
     if why and not config.engine_command:
         raise EngineError(
             f"The engine {engine.name} cannot run here.",
-            f"It is compiled for newer processors: {why}.",
-            "A llama-server built on this machine would run; that way is not built in yet.",
+            f"{why[:1].upper()}{why[1:]}.",
+            "`snugly engine build` compiles one for this processor.",
         )
 
 
@@ -184,7 +185,8 @@ def _planned(installed: Installed, machine: Machine, need: Need) -> Prepared:
             f"It is an encoder ({spec.architecture}): it turns text into vectors.",
             "Take a chat model, such as `snugly run -m smollm2`.",
         )
-    box = box_of(machine, engine_facts(machine))
+    facts = engine_facts(machine)
+    box = box_of(machine, facts)
     candidate = offers.of_file(installed, spec, need.task)
     check(candidate, need)
     taught = learned(machine)
@@ -193,6 +195,7 @@ def _planned(installed: Installed, machine: Machine, need: Need) -> Prepared:
         raise refusal(rejected(box, candidate, need))
     fit = stretched(box, fit, need, taught)
     plan = plan_of(box, fit, installed.path)
+    plan = calibrated(plan, spec, machine, settings(), need.task, facts.name)
     way = Way(box, fit, machine)
     return Prepared(installed, spec, plan, advised(installed), installed.ref, way)
 

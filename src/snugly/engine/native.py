@@ -23,8 +23,9 @@ from snugly.units import MiB
 
 NAME = "native"
 _WORKER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("native_worker.py")))
-# llama-server's code and libraries before any model (bench/memory.py --engine native).
-_CODE_BYTES = 14 * MiB
+# Resident before any model: `/usr/bin/time -v llama-server --list-devices` says 10.1 MiB;
+# held against whole runs by `python bench/memory.py --engine native`.
+_CODE_BYTES = 10 * MiB
 _AVX2 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 _AVX512 = frozenset({"Q2_K"})
 # amx/common.h, qtype_has_amx_kernels
