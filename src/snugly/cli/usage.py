@@ -1,7 +1,7 @@
 """`snugly usage`: what the server's models were used for."""
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def usage(
     *,
+    by: Literal["model", "client", "dialect", "day"] = "model",
     days: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     requests: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -22,6 +23,8 @@ def usage(
 
     Parameters
     ----------
+    by
+        What is summed: requests of each model, client, dialect or day.
     days
         Count only so many last days.
     requests
@@ -36,28 +39,28 @@ def usage(
     if days is not None:
         since = (datetime.now(UTC) - timedelta(days=min(days, 36500))).isoformat()
     with opened() as db:
-        lines = history.usage(db, since)
+        lines = history.usage(db, since, by)
         latest = history.recent(db, requests) if requests is not None else ()
     if as_json:
-        print_json({"models": lines} if requests is None else {"requests": latest})
+        print_json({f"{by}s": lines} if requests is None else {"requests": latest})
     elif requests is not None:
         _print_requests(latest)
     else:
-        _print_usage(lines)
+        _print_usage(lines, by)
 
 
-def _print_usage(lines: "tuple[UsageLine, ...]") -> None:
+def _print_usage(lines: "tuple[UsageLine, ...]", by: str) -> None:
     from rich.table import Table
 
     from snugly.units import format_bytes
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    titles = ("MODEL", "REQUESTS", "FAILED", "READ", "CACHED", "WRITTEN", "FIRST TOKEN", "PEAK")
+    titles = (by.upper(), "REQUESTS", "FAILED", "READ", "CACHED", "WRITTEN", "FIRST TOKEN", "PEAK")
     for title in titles:
-        table.add_column(title, justify="left" if title == "MODEL" else "right", no_wrap=True)
+        table.add_column(title, justify="left" if title == titles[0] else "right", no_wrap=True)
     for line in lines:
         table.add_row(
-            line.model, str(line.requests), str(line.failed), f"{line.prompt_tokens:,}",
+            line.name, str(line.requests), str(line.failed), f"{line.prompt_tokens:,}",
             f"{line.cached_tokens:,}", f"{line.completion_tokens:,}",
             "" if line.ttft_ms is None else f"{line.ttft_ms:,.0f} ms",
             "" if line.peak_bytes is None else format_bytes(line.peak_bytes),

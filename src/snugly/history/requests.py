@@ -39,9 +39,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class UsageLine:
-    """What one model was used for since some moment. Tokens are sums, times are means."""
+    """What one model was used for since some moment. Tokens are sums, times are means.
 
-    model: str
+    `name` is the model, or the client, dialect or day that the lines are of.
+    """
+
+    name: str
     requests: int
     failed: int
     prompt_tokens: int
@@ -95,14 +98,28 @@ def recent(db: Database, limit: int = 50) -> tuple[Asked, ...]:
     return tuple(Asked(*row) for row in rows)
 
 
-def usage(db: Database, since: str = "") -> tuple[UsageLine, ...]:
-    """What each model was used for since `since` (ISO 8601), the most used first."""
+# What requests can be summed by; days are those of this machine's own time.
+KEYS = {
+    "model": "model",
+    "client": "client",
+    "dialect": "dialect",
+    "day": "date(started_at, 'localtime')",
+}
+
+
+def usage(db: Database, since: str = "", by: str = "model") -> tuple[UsageLine, ...]:
+    """What was used since `since` (ISO 8601), by one of `KEYS`: the most used first, or by day.
+
+    Raises: KeyError for another key.
+    """
+    key = KEYS[by]
+    order = "name" if by == "day" else "count(*) DESC, name"
     rows = db.rows(
-        "SELECT model, count(*), sum(outcome NOT IN ('done', 'running', 'cancelled')),"
+        f"SELECT {key} AS name, count(*), sum(outcome NOT IN ('done', 'running', 'cancelled')),"
         " coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),"
         " coalesce(sum(cached_tokens), 0), avg(ttft_ms), avg(total_ms), max(peak_bytes),"
         " max(started_at) FROM request WHERE started_at >= ? AND model <> ''"
-        " GROUP BY model ORDER BY count(*) DESC, model",
+        f" GROUP BY name ORDER BY {order}",
         (since,),
     )
     return tuple(UsageLine(*row) for row in rows)
