@@ -411,8 +411,11 @@ def test_busy_cores_and_who_keeps_them_so() -> None:
     with ExitStack() as stack:
         pids = {stack.enter_context(running(*command)).pid for command in commands}
         facts = read_box.read_cores(Patient(settings(), detect(Path("/m"))))
-        # Others may be busier on the machine of this test, so all are asked for.
-        named = {pid for _, pid, _ in read_box.busy_programs(count=1000)}
+        # Others may be busier on the machine of this test: all are asked for, and more than once.
+        deadline = time.monotonic() + 20
+        named: set[int] = set()
+        while not pids & named and time.monotonic() < deadline:
+            named = {pid for _, pid, _ in read_box.busy_programs(count=1000)}
     assert judge_cores(facts).verdict is WARN
     assert str(facts.programs[0][1]) in judge_cores(facts).why
     assert pids & named
@@ -534,6 +537,29 @@ def test_an_engine_that_was_left_behind(
         assert str(process.pid) not in found("leftovers").remedy
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+def test_a_service_whose_python_is_gone_or_that_systemd_gave_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from snugly.server.units import Launch, systemd_unit
+
+    python = program(tmp_path / 'a "b" %h\\', "exit 0")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert "No service" in found("service").what
+    unit = tmp_path / "systemd/user/snugly.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text(systemd_unit(Launch((str(python), "-P"), {}, "/", "/x")))
+    assert found("service").verdict is OK
+    (tmp_path / "bin").mkdir()
+    program(tmp_path / "bin/systemctl", "echo failed; exit 3")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert "has failed" in found("service").what
+    python.unlink()
+    finding = found("service")
+    assert "is gone" in finding.what
+    assert str(python) in finding.why
+
+
 def test_a_proxy_that_swallows_what_is_meant_for_this_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -611,6 +637,16 @@ def test_the_command_tells_all_and_ends_with_2() -> None:
     assert told["bad"] >= 1
     assert {"name", "verdict", "what", "why", "remedy"} == set(told["findings"][0])
     assert "private files" in done.stderr
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert f"chmod 600 {path}" in done.stdout
-    assert done.stdout.count("\n") >= len(told["findings"])
+
+
+def test_findings_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    from snugly.cli.doctor import _show
+    from snugly.cli.render import console
+
+    console.cache_clear()
+    _show(Finding("port", BAD, "It is taken.", "By python.", "End it."))
+    _show(Finding("clock", OK, "It is noon.", "Because."))
+    console.cache_clear()
+    assert capsys.readouterr().out.splitlines() == [
+        "bad  port: It is taken.", "     By python.", "     End it.", "ok   clock: It is noon.",
+    ]  # fmt: skip

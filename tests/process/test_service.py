@@ -1,5 +1,6 @@
 """`snugly serve` as a service: its supervisor, SIGHUP, its log, its installation."""
 
+import io
 import json
 import os
 import signal
@@ -8,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import httpx2
 import pytest
 from tests.server.making import fake, stock
 
+from snugly.cli.app import run
+from snugly.cli.render import console
 from snugly.settings import settings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and sockets are POSIX's")
@@ -72,10 +76,24 @@ def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[Service
             process.stderr.close()
 
 
-def command(*words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "snugly", *words], capture_output=True, text=True, timeout=60
-    )
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*words: str) -> Done:
+    """A command in this process, which is quicker than one of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    console.cache_clear()
+    settings.cache_clear()
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = run(words)
+    finally:
+        console.cache_clear()
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def test_from_ready_to_stopping(tmp_path: Path, own_folders: Path) -> None:

@@ -13,7 +13,7 @@ from snugly.doctor.place import (
     judge_private,
     judge_store,
 )
-from snugly.doctor.serving import judge_leftovers, judge_port, judge_proxy
+from snugly.doctor.serving import judge_leftovers, judge_port, judge_proxy, judge_service
 from snugly.doctor.types import Finding, Patient, warn
 from snugly.machine.detect import detect
 from snugly.machine.host import Host, NoAnswer, Task
@@ -58,6 +58,10 @@ def _port(patient: Patient) -> list[Finding]:
     return [judge_port(read_serving.read_port(patient.config))]
 
 
+def _service(patient: Patient) -> list[Finding]:
+    return [judge_service(read_serving.read_service(patient.host.env))]
+
+
 def _proxy(patient: Patient) -> list[Finding]:
     host = patient.config.serve_host
     return [judge_proxy(patient.host.env, "127.0.0.1" if host in ("0.0.0.0", "::") else host)]
@@ -92,6 +96,7 @@ CHECKS: Mapping[str, Check] = {
     "memory": _memory,
     "cores": _cores,
     "port": _port,
+    "service": _service,
     "proxy": _proxy,
     "leftovers": _leftovers,
 }

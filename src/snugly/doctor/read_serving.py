@@ -4,15 +4,20 @@ import errno
 import os
 import re
 import socket
+import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from snugly.doctor.serving import Leftover, PortFacts
+from snugly.doctor.serving import Leftover, PortFacts, ServiceFacts
 from snugly.errors import UserError
+from snugly.machine.host import NoAnswer, run_tool
+from snugly.server.installing import place_of
+from snugly.server.units import Launch
 from snugly.settings import Settings
 
 _ANSWER_SECONDS = 3.0
@@ -136,6 +141,25 @@ def started_by(command: list[str]) -> int | None:
     text = "\0".join(command)
     match = _WORKER.search(text) or _SOCKET.search(text)
     return int(match[1]) if match else None
+
+
+def read_service(environment: Mapping[str, str]) -> ServiceFacts:
+    """The user unit of systemd, if there is one, and what systemd makes of it."""
+    if sys.platform != "linux":
+        return ServiceFacts()
+    try:
+        path = place_of("linux", Launch(("",), {}, "", ""), environment).path
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return ServiceFacts()
+    match = re.search(r'^ExecStart="((?:[^"\\]|\\.)*)"', text, re.MULTILINE)
+    program = re.sub(r"\\(.)", r"\1", match[1]).replace("%%", "%") if match else ""
+    try:
+        state = run_tool("systemctl", "--user", "is-active", path.stem).strip()
+    except NoAnswer:
+        state = ""
+    there = os.access(program, os.X_OK)
+    return ServiceFacts(str(path), program, there, "" if state == "unknown" else state)
 
 
 def _same_space(pid: int) -> bool:

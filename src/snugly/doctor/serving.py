@@ -99,6 +99,40 @@ def judge_proxy(environment: Mapping[str, str], host: str) -> Finding:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceFacts:
+    """The installed service. `program` is what it starts, `state` what its manager calls it.
+
+    `path` is empty where none is installed; `state` empty where nobody can be asked.
+    """
+
+    path: str = ""
+    program: str = ""
+    program_there: bool = True
+    state: str = ""
+
+
+def judge_service(facts: ServiceFacts) -> Finding:
+    """Whether the server that is started by the system can be."""
+    if not facts.path:
+        return ok("service", "No service is installed; `snugly serve --install` makes one.")
+    if not facts.program_there:
+        return bad(
+            "service", "The service starts a Python that is gone.",
+            f"{facts.path} names {facts.program or 'none'}: its environment was moved or removed.",
+            "`snugly serve --install` writes it for this one.",
+        )  # fmt: skip
+    if facts.state == "failed":
+        return bad(
+            "service", "The service has failed, and is not started again.",
+            "systemd gave up after five attempts within five minutes.",
+            "`snugly logs` and `journalctl --user -u snugly` say why; then `systemctl --user "
+            "restart snugly`.",
+        )  # fmt: skip
+    state = f" ({facts.state})" if facts.state else ""
+    return ok("service", f"A service is installed{state}.")
+
+
 def _spared(host: str, entries: Iterable[str]) -> bool:
     for entry in entries:
         if entry == host:
