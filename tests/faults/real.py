@@ -3,9 +3,13 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import psutil
 
 from tests.conftest import WEIGHTS
 from tests.faults.engines import forgive, pid_of
@@ -22,7 +26,8 @@ def weights_are_here() -> bool:
 
 def real(**changes: Any) -> Any:
     """A server with the real engine on the tests' weights."""
-    return served(engine_command=(), store=Path(WEIGHTS), look=None, **changes)
+    how: dict[str, Any] = {"engine_command": (), "store": Path(WEIGHTS), "look": None}
+    return served(**how | changes)
 
 
 async def _leave(it: Served, prompt: str, wait: float) -> float:
@@ -137,4 +142,54 @@ async def real_canaries(soak: bool) -> Figure:
     )  # fmt: skip
 
 
-ROWS = (real_leavers, real_too_long, real_killed, real_canaries) if weights_are_here() else ()
+async def four_models(soak: bool) -> Figure:
+    """Row 12: four copies of SmolLM2 in turn, where two fit."""
+    rounds, most, statuses = 10 if soak else 2, 0, []
+    weights = next(WEIGHTS.glob("HuggingFaceTB/*/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    names = ("one", "two", "three", "four")
+    with TemporaryDirectory() as folder:
+        for name in names:
+            place = Path(folder) / "test" / name
+            place.mkdir(parents=True)
+            shutil.copy(weights, place / f"{name}.gguf")
+        async with real(store=Path(folder)) as it:
+            await it.chat("hi", model="one", max_tokens=1)
+            one = it.service.pool.residents()[0].plan.estimate.total_bytes
+        cap = one * 5 // 2
+        async with real(store=Path(folder), memory_limit_bytes=cap) as it:
+
+            async def watch() -> None:
+                nonlocal most
+                while True:
+                    engines = it.service.pool.residents()
+                    most = max(most, sum(_resident(engine.pid) for engine in engines))
+                    await asyncio.sleep(0.02)
+
+            watching = asyncio.create_task(watch())
+            for turn in range(4 * rounds):
+                answer = await it.chat("Count to ten.", model=names[turn % 4], max_tokens=8)
+                statuses.append(answer.status_code)
+                if answer.status_code != 200:
+                    print(answer.text)
+            watching.cancel()
+            held = len(it.service.pool.residents())
+    return Figure(
+        12, "four models in turn, SmolLM2, room for two and a half", "never above the budget",
+        f"{len(statuses)} requests, {statuses.count(200)} answered, at most {most / 2**20:.0f} MiB"
+        f" resident of {cap / 2**20:.0f} MiB, {held} loaded at the end",
+        most <= cap and set(statuses) == {200} and held == 2,
+    )  # fmt: skip
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+ROWS = (
+    (four_models, real_leavers, real_too_long, real_killed, real_canaries)
+    if weights_are_here()
+    else ()
+)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from snugly.engine.evict import Holding, bytes_by_pool, evict
 from snugly.machine.types import Machine
 from snugly.model.types import ModelSpec
+from snugly.plan.box import reserve_bytes
 from snugly.plan.choose import LEAST_CONTEXT, ROOMY_CONTEXT
 from snugly.plan.types import Need, Plan, Rejected
 
@@ -74,8 +75,8 @@ def budgets(machine: Machine, loaded: Sequence[Loaded], cap_bytes: int | None) -
     for model in loaded:
         for pool, held in model.held_bytes.items():
             total[pool] = total.get(pool, 0) + held
-    if cap_bytes is not None:
-        total["RAM"] = min(total["RAM"], cap_bytes)
+    if cap_bytes is not None:  # a plan leaves its reserve to the machine: not out of the cap
+        total["RAM"] = min(total["RAM"], cap_bytes + reserve_bytes(machine.ram))
     return total
 
 
