@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snugly.errors import EngineError
+from snugly.machine.int8 import library as engine_library
 from snugly.model.ggml_types import TENSOR_TYPES, row_bytes
 
 Floats = NDArray[np.float32]
@@ -34,6 +35,11 @@ WRITABLE = frozenset({
 # Asserted by `ggml_quantize_requires_imatrix`, or garbage without one by
 # `tensor_requires_imatrix` of llama.cpp src/llama-quant.cpp.
 MATRIX_TYPES = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS"})
+
+# Types that ggml 0.25 (llama-quantize of the bench) writes otherwise than 0.20.2, that of the
+# newest libggml-python: its search is 4.5 times as fast, and 30 of 3 million bytes differ where
+# two choices are equally good. `python bench/quantize_types.py` shows both.
+_NEWER = frozenset({"IQ1_M"})
 
 # type -> the function that decodes rows of it
 _DECODERS = {
@@ -71,6 +77,34 @@ def library() -> Any:
     return ggml
 
 
+@lru_cache(maxsize=1)
+def newer_library() -> Any | None:
+    """The engine's wheel, which carries a newer ggml; None where its symbols cannot be used.
+
+    Not on Windows, where an extension shows nothing but its entry, and not on a processor
+    without AVX2, for which the wheel is not built.
+    """
+    path = engine_library()
+    try:
+        if path is None or not _has_avx2(Path("/proc/cpuinfo").read_text()):
+            return None
+        ggml = ctypes.CDLL(str(path))
+        _declare(ggml)
+    except (OSError, AttributeError):
+        return None
+    ggml.ggml_init(_InitParams(16, None, True))
+    return ggml
+
+
+def library_for(to: str) -> Any:
+    """The library that writes a type: the wheel's own but for `_NEWER`."""
+    return (newer_library() if to in _NEWER else None) or library()
+
+
+def _has_avx2(cpuinfo: str) -> bool:
+    return " avx2 " in cpuinfo or "flags" not in cpuinfo  # other architectures have no flags line
+
+
 def library_version() -> str:
     """The version of ggml, such as "0.20.2"."""
     version: bytes = library().ggml_version()
@@ -93,7 +127,7 @@ def quantize_rows(rows: Floats, to: str, matrix: Floats | None = None) -> Bytes:
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     result = np.empty(size, dtype=np.uint8)
     weights = None if matrix is None else np.ascontiguousarray(matrix).ctypes.data
-    ggml = library()
+    ggml = library_for(to)
     ggml.ggml_quantize_chunk(
         _NUMBERS[to], rows.ctypes.data, result.ctypes.data, 0, count, length, weights
     )
