@@ -224,10 +224,10 @@ async def test_a_cancelled_answer_frees_the_engine(name: str, here: Any) -> None
 async def test_several_answers_at_once(name: str, here: Any) -> None:
     needs(name, "at_once")
     # Not word for word as alone: which rows are computed together shows in the last digits.
-    ask = ChatRequest((Message("user", "What is 2+2?"),), temperature=0.0, max_tokens=24)
+    ask = ChatRequest((Message("user", "Capital of France?"),), temperature=0.0, max_tokens=24)
     async with here(slots=3) as running:
         said = await asyncio.gather(*(text_of(running, ask) for _ in range(3)))
-    assert all("4" in text for text in said), said
+    assert all("Paris" in text for text in said), said
 
 
 @each
