@@ -62,19 +62,18 @@ def compare(
         Print everything as JSON.
     """
     from snugly.cli.progress_steps import steps
-    from snugly.quantize.measure import bundled, measure, read_texts
+    from snugly.quantize.measure import bundled, measure_all, read_texts
 
     paths = [_path(name) for name in (base, other, *others)]
     if chunks < 0 or threads < 0:
         raise UserError("--chunks and --threads count from 0.", "", "Leave them out.")
     said = read_texts(text) if text else bundled("evaluation")
     asked = _answers(paths, questions, max_tokens) if questions else None
-    found = []
-    for number, path in enumerate(paths[1:]):
-        with steps(f"Measuring {os.path.basename(path)}") as watch:
-            loss = measure(paths[0], path, said, context=context, most=chunks,
-                           threads=threads or None, watch=watch)  # fmt: skip
-        found.append(_compared(path, loss, asked[number] if asked else ()))
+    with steps("Measuring") as watch:
+        losses = measure_all(paths[0], paths[1:], said, context=context, most=chunks,
+                             threads=threads or None, watch=watch)  # fmt: skip
+    said_by = asked or [[] for _ in losses]
+    found = list(map(_compared, paths[1:], losses, said_by))
     made = _report(paths[0], said, context, found)
     if as_json:
         print_json(document(made))

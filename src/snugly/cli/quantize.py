@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from snugly.cli.render import note, print_json
 from snugly.errors import UserError
@@ -19,6 +20,10 @@ def quantize(
     /,
     *,
     to: str = "Q4_K_M",
+    budget: str = "",
+    fit: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
+    context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
+    calibrate: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
     out: str = "",
     imatrix: str = "",
     tensor: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -37,6 +42,16 @@ def quantize(
         An installed model, a GGUF file, or a folder with a Hugging Face checkpoint.
     to
         What it becomes: Q4_K_M, IQ3_XXS, Q8_0, F16, ... or a publisher's Q4_K_L.
+    budget
+        Bytes that the file may have (6GB): each tensor gets the type that loses least in all.
+        With --context, what weights, cache and computing may take together.
+    fit
+        The largest that runs on this machine, or on the box that is named ("rtx 4060 8gb").
+    context
+        Tokens that the cache must hold, with --budget or --fit.
+    calibrate
+        Files of text that tell what matters, for --budget and --fit; a text in many languages
+        and code when left out.
     out
         File to write; beside nothing that exists. In this folder when left out.
     imatrix
@@ -61,6 +76,9 @@ def quantize(
 
     if threads < 0:
         raise UserError("--threads is below zero.", "", "Leave it out to use every core.")
+    if budget or fit is not None:
+        _fit(source, budget, fit, context, calibrate, out, resume, threads, as_json)
+        return
     recipe = Recipe(to, tuple(map(_pair, tensor)))
     opened = open_source(source, settings())
     matrix = read_imatrix(os.path.expanduser(imatrix)) if imatrix else None
@@ -77,6 +95,26 @@ def quantize(
         print_json(document(done, recipe.to))
     else:
         _print(done)
+
+
+def _fit(
+    source: str, budget: str, fit: list[str] | None, context: int | None,
+    calibrate: tuple[str, ...], out: str, resume: bool, threads: int, as_json: bool,
+) -> None:  # fmt: skip
+    from snugly.cli.quantize_fit import Wanted, quantize_to_fit
+    from snugly.quantize.open import open_source
+    from snugly.settings import settings
+    from snugly.units import parse_bytes
+
+    try:
+        n_bytes = parse_bytes(budget) if budget else None
+    except ValueError as error:
+        raise UserError("--budget is no size.", f"It is {error}.", "Write 6GB or 900MiB.") from None
+    wanted = Wanted(
+        n_bytes, None if fit is None else " ".join(fit), context,
+        calibrate, out, threads or None, resume, as_json,
+    )  # fmt: skip
+    quantize_to_fit(open_source(source, settings()), wanted)
 
 
 def document(done: "Quantized", to: str) -> dict[str, Any]:

@@ -39,8 +39,18 @@ class Model(Protocol):
         ...
 
 
-def open_model(path: str, context: int, threads: int) -> Model:
+def open_model(
+    path: str,
+    context: int,
+    threads: int,
+    *,
+    exact: bool = False,
+    over: str = "",
+    names: Sequence[str] = (),
+) -> Model:
     """A GGUF file, or a folder with a Hugging Face checkpoint.
+
+    `exact`: in single precision by numpy, with the tensors called `names` from the file `over`.
 
     Raises: BadModelFile, EngineError, UserError when an extra is missing.
     """
@@ -48,6 +58,10 @@ def open_model(path: str, context: int, threads: int) -> Model:
         from snugly.quantize.logits_torch import TorchModel
 
         return TorchModel(path, threads)
+    if exact:
+        from snugly.quantize.logits_net import NetModel
+
+        return NetModel(path, threads, over, names)
     from snugly.quantize.logits_gguf import GgufModel
 
     return GgufModel(path, context, threads)

@@ -18,15 +18,20 @@ from snugly.quantize.logits import BATCH, Floats
 class GgufModel:
     """A loaded model that is asked for logits."""
 
-    def __init__(self, path: str, context: int, threads: int, watch: Any = None) -> None:
+    def __init__(
+        self, path: str, context: int, threads: int, watch: Any = None, words_only: bool = False
+    ) -> None:
         """Load. `watch`: an EVAL_CALLBACK that sees each tensor computed.
+
+        `words_only`: the vocabulary without weights; `logits` must not be asked for then.
 
         Raises: BadModelFile, EngineError.
         """
         api = library()
         self._api = api
         params = api.llama_model_default_params()
-        params.n_gpu_layers = 0
+        params.n_gpu_layers, params.vocab_only = 0, words_only
+        self._context: Any = None
         self._model = api.llama_model_load_from_file(path.encode(), params)
         if not self._model:
             raise BadModelFile(
@@ -34,6 +39,11 @@ class GgufModel:
             )
         self._vocab = api.llama_model_get_vocab(self._model)
         self.n_vocab: int = api.llama_vocab_n_tokens(self._vocab)
+        if not words_only:
+            self._begin(path, context, threads, watch)
+
+    def _begin(self, path: str, context: int, threads: int, watch: Any) -> None:
+        api = self._api
         wanted = api.llama_context_default_params()
         wanted.n_ctx, wanted.n_batch, wanted.n_ubatch = context, BATCH, BATCH
         wanted.n_threads = wanted.n_threads_batch = threads
@@ -46,8 +56,9 @@ class GgufModel:
 
     def close(self) -> None:
         """Give the memory back."""
-        self._api.llama_batch_free(self._batch)
-        self._api.llama_free(self._context)
+        if self._context:
+            self._api.llama_batch_free(self._batch)
+            self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
 
     @property

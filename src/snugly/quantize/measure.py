@@ -1,12 +1,12 @@
 """How much a model loses against another: both are run side by side on the same text."""
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from snugly.quantize.measure_process import answers
 from snugly.quantize.reader import read_gguf
 
 CONTEXT = 512  # tokens of a chunk; llama-perplexity's own default
-Watch = Callable[[int, int, str], None]  # (chunks done, of how many, the mean KLD so far)
+Watch = Callable[[int, int, str], None]  # (chunks done, of how many, what)
 # What makes two tokenizers one. Scores and special tokens may be written by another converter.
 _TOKENIZER_KEYS = ("tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges")
 
@@ -65,33 +65,43 @@ def read_texts(paths: Sequence[str]) -> Text:
     return Text(", ".join(os.path.basename(path) for path in paths), "\n".join(pieces))
 
 
-def measure(
+def measure(base: str, other: str, text: Text, **how: Any) -> Loss:
+    """What `other` loses against `base` on a text; see `measure_all`."""
+    return measure_all(base, (other,), text, **how)[0]
+
+
+def measure_all(
     base: str,
-    other: str,
+    others: Sequence[str],
     text: Text,
     *,
     context: int = CONTEXT,
     most: int = 0,
     threads: int | None = None,
     watch: Watch | None = None,
-) -> Loss:
-    """What `other` loses against `base` on a text. Both are GGUF files or checkpoint folders.
+    exact: bool = False,
+) -> list[Loss]:
+    """What each of `others` loses against `base` on a text: GGUF files or checkpoint folders.
 
     The text is cut into chunks of `context` tokens (`most` of them, spread over it; 0: all),
     and the second half of each counts, as in llama-perplexity: what comes first has too
-    little before it. Memory: both models, and some 100 MB.
+    little before it. `exact` computes the first model by numpy in single precision, which is
+    faster than llama.cpp for F16 weights and known for Llama's build alone. Memory: all the
+    models, and some 100 MB.
 
     Raises: UserError when the tokenizers differ or the text is too short, BadModelFile,
     EngineError.
     """
-    check_tokenizers(base, other)
+    for other in others:
+        check_tokenizers(base, other)
     if context < 4:
         raise UserError("The context is too short.", "", "Give at least 4 tokens.")
     config = {
-        "task": "compare", "base": base, "other": other, "text": text.text, "context": context,
-        "first": context // 2, "most": most, "threads": threads or usable_threads(),
+        "task": "compare", "base": base, "others": list(others), "text": text.text,
+        "context": context, "first": context // 2, "most": most,
+        "threads": threads or usable_threads(), "exact": exact,
     }  # fmt: skip
-    chunks: list[Chunk] = []
+    found: list[list[Chunk]] = [[] for _ in others]
     total = 0
     for answer in answers(config):
         if "chunks" in answer:
@@ -104,11 +114,10 @@ def measure(
                 )
         else:
             values = answer["losses"]
-            chunks.append(Chunk(*(np.array(values[name]) for name in COLUMNS)))
+            found[answer["other"]].append(Chunk(*(np.array(values[name]) for name in COLUMNS)))
         if watch:
-            mean = np.mean([chunk.kld.mean() for chunk in chunks]) if chunks else math.nan
-            watch(len(chunks), total, f"KLD {mean:.4f}" if chunks else "loading")
-    return loss_of(chunks, first=context // 2)
+            watch(len(found[-1]), total, "measuring")
+    return [loss_of(chunks, first=context // 2) for chunks in found]
 
 
 def check_tokenizers(base: str, other: str) -> None:

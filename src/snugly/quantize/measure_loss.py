@@ -9,7 +9,7 @@ own errors take every place for independent and are smaller.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,16 @@ class Loss:
     perplexity: Figure
     perplexity_ratio: Figure  # second to first
     by_position: tuple[tuple[int, float, float], ...]  # first place, mean KLD, its error
+    chunk_klds: tuple[float, ...]  # the mean of each chunk, so that two losses can be paired
+
+
+def cut(tokens: Sequence[int], context: int, most: int) -> list[list[int]]:
+    """Whole chunks of `context` tokens; `most` of them, spread over the text (0: all)."""
+    count = len(tokens) // context
+    picked: Iterator[int] = iter(range(count))
+    if most and count > most:
+        picked = (round(i * (count - 1) / max(most - 1, 1)) for i in range(most))
+    return [list(tokens[i * context : (i + 1) * context]) for i in picked]
 
 
 def losses(base: Floats, other: Floats, following: Sequence[int]) -> Chunk:
@@ -128,6 +138,7 @@ def loss_of(chunks: Sequence[Chunk], first: int = 0, bins: int = 16) -> Loss:
         perplexity=_exp(_mean(np.stack([chunk.nll for chunk in chunks]))),
         perplexity_ratio=_exp(gap),
         by_position=_by_position(kld, first, bins),
+        chunk_klds=tuple(float(mean) for mean in kld.mean(axis=1)),
     )
 
 

@@ -19,8 +19,9 @@ def answers(
 
     Raises: what the task raised; EngineError when the process dies.
     """
-    # llama.cpp has threads of its own; those of numpy's library would only wait beside them.
-    quiet = {"GGML_NO_BACKTRACE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    threads = str(config.get("threads", 1))
+    quiet = {"GGML_NO_BACKTRACE": "1", "TOKENIZERS_PARALLELISM": "false",
+             "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}  # fmt: skip
     with tempfile.TemporaryFile() as heard:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", worker],

@@ -10,12 +10,13 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from snugly.errors import SnuglyError, UserError
 from snugly.quantize.logits import Model, open_model
-from snugly.quantize.measure_loss import COLUMNS, Chunk, joined, losses
+from snugly.quantize.measure_loss import COLUMNS, Chunk, cut, joined, losses
+from snugly.quantize.sensitivity_run import calibrate
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -23,48 +24,74 @@ Say = Callable[[dict[str, Any]], None]
 def compare(config: dict[str, Any], say: Say) -> None:
     """Both models on a text, chunk by chunk.
 
-    `base`, `other`: models; `text` or `chunks` (tokens); `context`, `first`, `most`, `threads`.
+    `base`, `others`: models; `text`, `context`, `first`, `most`, `threads`. `exact`: the first one
+    by numpy, if its build is known. `parts`: instead of `others`, for each list of names
+    the first one with those tensors of the file `over`, both by numpy.
     """
     context, first = int(config["context"]), int(config["first"])
-    base = open_model(config["base"], context, config["threads"])
-    chunks = config.get("chunks") or cut(base.tokens(config["text"]), context, config["most"])
-    say({"chunks": len(chunks), "bos": base.bos})
+    threads = int(config["threads"])
+    base = open_model(config["base"], context, threads, exact=config.get("exact", False))
+    chunks = cut(base.tokens(config["text"]), context, config["most"])
+    say({"chunks": len(chunks)})
     if not chunks:
         return
-    other = open_model(config["other"], context, config["threads"])
-    if other.tokens(config["text"][:2000]) != base.tokens(config["text"][:2000]):
+    if config.get("parts"):
+        _parts(config, base, chunks, say)
+        return
+    others = [open_model(path, context, threads) for path in config["others"]]
+    start = config["text"][:2000]
+    if any(other.tokens(start) != base.tokens(start) for other in others):
         raise UserError(
-            "The two models cannot be compared: their tokenizers differ.",
+            "The models cannot be compared: their tokenizers differ.",
             "They cut the same text into different tokens.",
             "Compare quantizations or fine-tunes of one model.",
         )
     for tokens in chunks:
-        found = chunk_loss(base, other, tokens, first)
-        say({"losses": {name: getattr(found, name).tolist() for name in COLUMNS}})
+        for number, found in enumerate(chunk_losses(base, others, tokens, first)):
+            values = {name: getattr(found, name).tolist() for name in COLUMNS}
+            say({"losses": values, "other": number})
 
 
-def chunk_loss(base: Model, other: Model, tokens: Sequence[int], first: int) -> Chunk:
-    """One chunk; the last place has no next token and does not count."""
-    fed = [base.bos, *tokens[1:]] if base.bos is not None else tokens
-    parts, at = [], first
-    for mine, theirs in zip(base.logits(fed, first), other.logits(fed, first), strict=True):
+def _parts(config: dict[str, Any], base: Model, chunks: list[list[int]], say: Say) -> None:
+    """The mean KLD of each list of tensors alone, on the first chunk."""
+    kept = [part.copy() for part in base.logits(_fed(base, chunks[0]), 0)]
+    following = chunks[0][1:]
+    for names in config["parts"]:
+        other = open_model(config["base"], int(config["context"]), int(config["threads"]),
+                           exact=True, over=config["over"], names=names)  # fmt: skip
+        parts, at = [], 0
+        pieces = other.logits(_fed(base, chunks[0]), 0)
+        for mine, theirs in zip(kept, pieces, strict=True):
+            parts.append(losses(mine, theirs, following[at : at + len(mine)]))
+            at += len(mine)
+        say({"kld": float(joined(parts).kld.mean())})
+        other.close()
+
+
+def _fed(model: Model, tokens: Sequence[int]) -> list[int]:
+    return [model.bos, *tokens[1:]] if model.bos is not None else list(tokens)
+
+
+def chunk_losses(
+    base: Model, others: Sequence[Model], tokens: Sequence[int], first: int
+) -> list[Chunk]:
+    """One chunk, of each other model; the last place has no next token and does not count."""
+    parts: list[list[Chunk]] = [[] for _ in others]
+    at = first
+    pieces = [model.logits(_fed(base, tokens), first) for model in (base, *others)]
+    for mine, *theirs in zip(*pieces, strict=True):
         following = tokens[at + 1 : at + 1 + len(mine)]
         if following:
-            parts.append(losses(mine, theirs, following))
+            for into, logits in zip(parts, theirs, strict=True):
+                into.append(losses(mine, logits, following))
         at += len(mine)
-    return joined(parts)
+    return [joined(found) for found in parts]
 
 
-def cut(tokens: Sequence[int], context: int, most: int) -> list[list[int]]:
-    """Whole chunks of `context` tokens; `most` of them, spread over the text (0: all)."""
-    count = len(tokens) // context
-    picked: Iterator[int] = iter(range(count))
-    if most and count > most:
-        picked = (round(i * (count - 1) / max(most - 1, 1)) for i in range(most))
-    return [list(tokens[i * context : (i + 1) * context]) for i in picked]
-
-
-TASKS: dict[str, Callable[[dict[str, Any], Say], None]] = {"compare": compare}
+TASKS: dict[str, Callable[[dict[str, Any], Say], None]] = {
+    "compare": compare,
+    "calibrate": calibrate,
+}
 
 
 def main() -> None:

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snugly.quantize.measure_loss import Chunk, loss_of, losses
-from snugly.quantize.measure_worker import cut
+from snugly.quantize.measure_loss import Chunk, cut, loss_of, losses
 
 
 def logits(probabilities: list[list[float]]) -> np.ndarray:
