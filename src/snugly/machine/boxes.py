@@ -180,8 +180,9 @@ def box_of(
 ) -> Machine:
     """A machine by its figures: RAM, the memory of each GPU, and a bandwidth.
 
-    The bandwidth is that of the GPUs, or of the RAM when there is none. What is given is taken
-    to be free as a desktop leaves it.
+    The bandwidth is that of the GPUs, or of the RAM when there is none; without it, and for
+    what else a GPU can do, three in four cards are better than what is assumed. What is given
+    is taken to be free as a desktop leaves it.
 
     Raises: UserError when an amount is not positive.
     """
@@ -189,20 +190,22 @@ def box_of(
     if min(amounts) <= 0 or (bandwidth_bytes_per_s is not None and bandwidth_bytes_per_s <= 0):
         raise UserError(
             "A box needs amounts above zero.",
-            f"RAM {ram_bytes}, GPUs {list(vram_bytes)}, {cores} cores.",
+            "Of RAM, of a GPU's memory or of the bandwidth it was given none, or less.",
             "Leave out what it does not have.",
         )
     why = "as given in figures"
-    rate = (
-        unknown("no bandwidth was given")
-        if bandwidth_bytes_per_s is None
-        else assumed(float(bandwidth_bytes_per_s), why)
-    )
     processor = make.plain_cpu(cores, why)
-    if not vram_bytes:
+    if not vram_bytes and bandwidth_bytes_per_s is not None:
+        rate = assumed(float(bandwidth_bytes_per_s), why)
         processor = replace(processor, bandwidth_bytes_per_s=rate)
     gpus = tuple(
-        replace(make.plain_gpu(index, total, index == 0, why), bandwidth_bytes_per_s=rate)
+        make.plain_gpu(index, total, index == 0, why, bandwidth_bytes_per_s)
         for index, total in enumerate(vram_bytes)
     )
-    return _machine(processor, make.memory(ram_bytes, True, why), gpus, Parts(), ())
+    remarks = [
+        f"The bandwidth of GPU {gpu.index} was not told:"
+        f" {gpu.bandwidth_bytes_per_s.or_else(0.0) / 1e9:.0f} GB/s are assumed."
+        for gpu in gpus
+        if bandwidth_bytes_per_s is None
+    ]
+    return _machine(processor, make.memory(ram_bytes, True, why), gpus, Parts(), remarks)

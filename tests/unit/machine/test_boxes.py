@@ -3,6 +3,7 @@
 import csv
 from dataclasses import fields
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from tests.unit.machine.probes import machine
 
 from snugly.errors import UserError
 from snugly.machine.boxes import DESKTOP, LAPTOP, OLD_LAPTOP, SERVER, box, box_of, known
+from snugly.machine.boxes_parts import FLOPS_PER_BYTE, READINGS_PER_S
 from snugly.machine.sheets_cpus import model_of
+from snugly.machine.sheets_gpus import sheets
 from snugly.machine.types import Fact, Machine, Origin
 from snugly.units import GiB, MiB
 
@@ -243,6 +246,34 @@ def test_a_box_by_figures() -> None:
     assert box_of(16 * GiB, (), 40e9).cpu.bandwidth_bytes_per_s.value == 40e9
     with pytest.raises(UserError, match="above zero"):
         box_of(0)
+
+
+def test_a_card_by_figures_is_one_of_the_slower_ones() -> None:
+    """Against the table: of cards of 4 GiB and more since 2016 three in four are better."""
+    cards = [
+        row
+        for row in sheets()
+        if row.kind == "card"
+        and row.since >= "2016"
+        and row.memory_bytes >= 4 * GiB
+        and row.bandwidth_bytes_per_s
+        and row.f16_flops
+    ]
+    assert len(cards) > 300
+    flops = quantiles((row.f16_flops / row.bandwidth_bytes_per_s for row in cards), n=4)
+    reads = quantiles((row.bandwidth_bytes_per_s / row.memory_bytes for row in cards), n=4)
+    assert flops[0] == pytest.approx(FLOPS_PER_BYTE, rel=0.05)
+    assert reads[0] == pytest.approx(READINGS_PER_S, rel=0.05)
+    guessed = box_of(32 * GiB, (12 * GiB,))
+    assert guessed.gpus[0].bandwidth_bytes_per_s.value == 12 * GiB * READINGS_PER_S
+    assert "bandwidth of GPU 0 was not told" in guessed.missing[0].how
+    assert not box_of(32 * GiB, (12 * GiB,), 360e9).missing
+
+
+def test_figures_are_near_the_box_that_they_describe() -> None:
+    by_name, by_figures = box("rtx 3060 12gb"), box_of(32 * GiB, (12 * GiB,), 360e9)
+    told, guessed = (made.gpus[0].f16_flops.or_else(0.0) for made in (by_name, by_figures))
+    assert told / 6 < guessed <= told
 
 
 def test_names_for_completion() -> None:
