@@ -50,7 +50,7 @@ class DiskFacts:
 
 def judge_disk(facts: DiskFacts) -> Finding:
     """Whether there is room for what will be written."""
-    what = f"{' and '.join(facts.used_for)} ({facts.path})"
+    what = f"{', '.join(facts.used_for)} ({facts.path})"
     free = f"{format_bytes(facts.free_bytes)} of {format_bytes(facts.total_bytes)} are free"
     room = "`snugly models` lists what models take, `snugly rm` removes one."
     if facts.read_only:

@@ -27,6 +27,9 @@ from snugly.settings import Settings
 _CHARS_PER_TOKEN = 3
 _USUAL_ANSWER = 1024
 
+# Asked every few seconds by whoever watches the server: the log would hold little else.
+_WATCHED = frozenset({"/health", "/ready", "/metrics"})
+
 log = logging.getLogger("snugly.server")
 
 
@@ -145,7 +148,9 @@ class Service:
         metrics.cancelled += asked.outcome == "cancelled"
         if asked.ttft_ms is not None:
             metrics.first_token.observe(asked.ttft_ms / 1000)
-        log.info(
+        watched = call.route in _WATCHED and asked.outcome == "done"
+        log.log(
+            logging.DEBUG if watched else logging.INFO,
             "%s %s %s %s %s %.0f ms", call.client, call.route, asked.model or "-",
             asked.status, asked.outcome, asked.total_ms or 0.0,
             extra={"fields": request_fields(call.id, call.route, asked)},
@@ -181,7 +186,7 @@ def advise(request: ChatRequest, volume: Volume) -> ChatRequest:
 
 
 def _check_mode(volume: Volume, mode: Mode) -> None:
-    if mode == "generate" and not volume.spec.is_causal:
+    if mode in ("generate", "score") and not volume.spec.is_causal:
         raise HttpFault(
             422,
             f"{volume.name} cannot write text.",
