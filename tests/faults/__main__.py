@@ -40,9 +40,10 @@ What must not go wrong, what was done to make it, and what came of it. Printed a
 
     python -m tests.faults --write
 
-{how}. `--soak` gives the full counts (an hour and more). The same rows run with small counts in
-every `pytest` (tests/faults). Rows about engines use one that misbehaves on request
-(tests/fake_engine.py) unless they say that it is the real one.
+{how}. `--soak` gives the full counts (an hour and more); the same rows
+run with small counts in `pytest` (tests/faults). Rows about engines use one that misbehaves on
+request (tests/fake_engine.py) unless they say that it is SmolLM2; figures of those depend on what
+else the machine does.
 
 | row | fault | must happen | figure | |
 |---|---|---|---|---|

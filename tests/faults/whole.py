@@ -81,7 +81,9 @@ async def server_killed(soak: bool) -> Figure:
                         done += answer.status_code == 200
 
                 asking = [asyncio.create_task(asks()) for _ in range(4)]
-                await asyncio.sleep(1.0)
+                async with asyncio.timeout(60):
+                    while done < 8:
+                        await asyncio.sleep(0.01)
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
                 await asyncio.wait(asking, timeout=10)
