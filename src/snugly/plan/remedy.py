@@ -18,15 +18,28 @@ def rejected(
 
     `siblings` are the same model in other quantizations.
     """
-    setup = tightest(need.context or LEAST_CONTEXT, need)
-    uses = pool_uses(candidate.build, setup, Placement(), box.pools, box.engine)
     return Rejected(
         model_name=candidate.build.name,
-        needed_bytes=sum(use.total_bytes for use in uses),
+        needed_bytes=_least(box, candidate, need),
         pools=box.pools,
         budgets=box.budgets,
         changes=tuple(changes(box, candidate, need, siblings)),
     )
+
+
+def _least(box: Box, candidate: Candidate, need: Need) -> int:
+    """Bytes that it takes at least, in RAM, at the context asked for or the shortest.
+
+    A cache type that this model's heads cannot be kept in counts as F16.
+    """
+    build = candidate.build
+    setup = tightest(need.context or LEAST_CONTEXT, need)
+    try:
+        uses = pool_uses(build, setup, Placement(), box.pools, box.engine)
+    except ValueError:
+        plain = replace(setup, kv_type="F16", v_type=None)
+        uses = pool_uses(build, plain, Placement(), box.pools, box.engine)
+    return sum(use.total_bytes for use in uses)
 
 
 def changes(
@@ -37,10 +50,12 @@ def changes(
     An 8-bit cache costs next to nothing; half of the context is often spare; a smaller
     type costs quality; then a short context; last what is not ours to change.
     """
-    if need.kv_type in ("F32", "F16", "BF16") and fits_at(
-        box, candidate, replace(need, kv_type="Q8_0")
-    ):
-        yield Change("a KV cache in q8_0", "--kv q8_0")
+    for kind in ("Q8_0", "F16"):  # heads of some models are no whole blocks of 32
+        if need.kv_type not in (None, kind) and fits_at(
+            box, candidate, replace(need, kv_type=kind)
+        ):
+            yield Change(f"a KV cache in {kind.lower()}", f"--kv {kind.lower()}")
+            break
     asked = need.context
     context = longest_context(box, candidate, need) if asked else 0
     shorter = Change(f"a context of {context:,} tokens", f"--context {context}")
@@ -72,9 +87,7 @@ def _smaller(
 
 def _shortage(box: Box, candidate: Candidate, need: Need) -> int:
     """Bytes that are missing at least, all pools together."""
-    setup = tightest(need.context or LEAST_CONTEXT, need)
-    uses = pool_uses(candidate.build, setup, Placement(), box.pools, box.engine)
-    wanted = sum(use.total_bytes for use in uses)
+    wanted = _least(box, candidate, need)
     most = sum(box.budgets)
     if need.budget_bytes is not None:
         most = min(most, need.budget_bytes)

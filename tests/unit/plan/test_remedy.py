@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import given, settings
-from tests.making import CPU_ENGINE, hub_config, machine, machines, spec, specs
+from tests.making import CPU_ENGINE, hub_config, layer, machine, machines, spec, specs
 
 from snugly.errors import DoesNotFit
 from snugly.machine.types import Machine
@@ -73,3 +73,9 @@ def test_the_longest_context_fits_and_more_does_not(kind: str) -> None:
     assert best_way(box, candidate, Need(longest)) is not None
     if longest < 131072:
         assert best_way(box, candidate, Need(longest + 256, kv_type="F16")) is None
+
+
+def test_a_cache_type_that_heads_do_not_divide_is_answered_with_one_that_they_do() -> None:
+    odd = candidate_of(build_of(spec((layer(8, 80),) * 4, 1 * GiB)), "odd")
+    no = rejected(box_of(machine(16 * GiB), CPU_ENGINE), odd, Need(4096, kv_type="Q8_0"))
+    assert no.changes[0].flags == "--kv f16"
