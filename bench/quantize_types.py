@@ -12,6 +12,7 @@ Each differing tensor is shown with the number of bytes that differ.
 """
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from snugly.model.ggml_types import row_bytes
 from snugly.model.gguf import read_header
@@ -132,15 +134,15 @@ def _all(given: argparse.Namespace, folder: Path) -> None:
         )
         extra = ["--imatrix", str(matrix)] if matrix else []
         ours, theirs = folder / "ours.gguf", folder / "theirs.gguf"
-        mine = _timed([sys.executable, "-m", "snugly", "quantize", str(model), "--to", kind,
+        mine, ours_peak = _timed([sys.executable, "-m", "snugly", "quantize", str(model), "--to", kind,
                        "--out", str(ours), "--threads", str(given.threads), *extra])  # fmt: skip
-        native = _timed([str(given.native), "--allow-requantize", *extra, str(model),
+        native, theirs_peak = _timed([str(given.native), "--allow-requantize", *extra, str(model),
                          str(theirs), kind, str(given.threads)])  # fmt: skip
         same, different = compared(ours, theirs)
         ratios.append(native / mine)
         identical, wrong = identical + same, wrong + len(different)
         print(f"{kind:10}{'yes' if matrix else 'no':>7}{same + len(different):9}{same:6}"
-              f"{mine:9.2f}{native:9.2f}{native / mine:7.2f}", flush=True)  # fmt: skip
+              f"{mine:9.2f}{native:9.2f}{native / mine:7.2f}{ours_peak / 1e6:9.0f}{theirs_peak / 1e6:11.0f}", flush=True)  # fmt: skip
         for line in different[:5]:
             print(f"    {line}")
         ours.unlink()
@@ -149,12 +151,30 @@ def _all(given: argparse.Namespace, folder: Path) -> None:
           f"{float(np.exp(np.mean(np.log(ratios)))):.2f} on the geometric mean")  # fmt: skip
 
 
-def _timed(command: list[str]) -> float:
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    return time.perf_counter() - start
+def _timed(command: list[str]) -> tuple[float, int]:
+    """Seconds, and the most memory of all its processes together (sampled; no file pages)."""
+    start, most = time.perf_counter(), 0
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, stdout=said, stderr=said) as process,
+    ):
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            most = max(most, _held(watched))
+            time.sleep(0.02)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"{' '.join(command)}\n{said.read()[-2000:]}")
+    return time.perf_counter() - start, most
+
+
+def _held(process: psutil.Process) -> int:
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for one in (process, *process.children(recursive=True)):
+            memory = one.memory_info()
+            total += memory.rss - getattr(memory, "shared", 0)
+    return total
 
 
 if __name__ == "__main__":
