@@ -111,3 +111,5 @@ def _print(found: "Calibration") -> None:
         taken = best(found, work_of(task))
         words = f"{taken.tuning.words} ({taken.work:.2f})" if taken else "the engine's own settings"
         out.print(f"{task + ':':<11}{words}", markup=False)
+    if found.rounds < 2:
+        note("One round is luck: nothing is taken before the second. The next call goes on here.")

@@ -103,7 +103,9 @@ def unpack(archive: Path, inside: str, target: Path, n_bytes: int, progress: Pro
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, inside: str, into: Path) -> None:
     path = PurePosixPath(member.name)
     parts = path.parts[1:] if inside == "*" else _below(path, inside)
-    if path.is_absolute() or not parts or ".." in parts or (inside != "*" and parts[0] in _NOT_NEEDED):
+    if path.is_absolute() or not parts or ".." in parts:
+        return
+    if inside != "*" and parts[0] in _NOT_NEEDED:
         return
     at = into.joinpath(*parts)
     at.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """Measures engines and their settings on this machine with one model, within a time limit."""
 
+import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -7,10 +9,9 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from snugly.chat.requests import CompletionRequest, TokenizeRequest
-from snugly.chat.types import Usage
 from snugly.engine.registry import ENGINES, NATIVE, WHEEL
 from snugly.engine.types import Running
-from snugly.errors import EngineError, SnuglyError, UserError
+from snugly.errors import SnuglyError, UserError
 from snugly.machine.host import Host
 from snugly.machine.load import Clock, busy_cores
 from snugly.machine.types import Machine
@@ -30,7 +31,9 @@ from snugly.plan.types import Plan
 from snugly.settings import Settings
 
 PROMPT_TOKENS = 512  # one micro-batch of the engine's default
+LEAST_PROMPT_TOKENS = 64
 DECODE_TOKENS = 32
+GRACE_SECONDS = 5.0  # past the limit: for a measurement that is nearly done
 BUSY_CORES = 0.5  # more than this taken by others, and what is measured is them
 MOST_ROUNDS = 4
 _TASKS = ("chat", "code", "summarize")  # short, long and very long prompts
@@ -50,6 +53,19 @@ class Bench:
     ends: tuple[str, ...]  # tokens that would end an answer
     seconds: float
     others_busy: Callable[[], float]  # cores that other programs take now
+
+    @property
+    def answer_seconds(self) -> float:
+        """How long one answer may take: a machine in trouble must not take all the time."""
+        return min(10.0, self.seconds / 10)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """PROMPT_TOKENS, or what a slow machine reads in half of an answer's time."""
+        if self.plan.speed is None:
+            return PROMPT_TOKENS
+        most = int(self.plan.speed.prefill_tps.expected * self.answer_seconds / 2)
+        return max(LEAST_PROMPT_TOKENS, min(PROMPT_TOKENS, most // 64 * 64))
 
 
 def bench_for(
@@ -104,8 +120,8 @@ async def calibrate(
     Every round begins with the engine's own defaults, so that each is compared with them
     under the same conditions. What was clearly slower is not measured again.
 
-    Raises: UserError when other programs keep the machine busy; EngineError when not even
-    the defaults run.
+    Raises: UserError when other programs keep the machine busy, or when the model cannot be
+    loaded in the time; EngineError when not even the defaults run.
     """
     engines = usable_engines(bench.settings, bench.machine)
     default = default_tuning(bench.machine, engines[0] if engines else WHEEL)
@@ -166,7 +182,12 @@ class _Run:
             begun = time.monotonic()
             self._told(tuning, None, number)
             try:
-                sample = await measure(self._bench, tuning, number)
+                async with asyncio.timeout(self._deadline - begun + GRACE_SECONDS):
+                    sample = await measure(self._bench, tuning, number)
+            except TimeoutError:
+                if not self.calibration.samples:
+                    raise _too_large(self._bench.seconds) from None
+                return False
             except SnuglyError:
                 if tuning == self.calibration.default:
                     raise
@@ -180,6 +201,14 @@ class _Run:
         return True
 
 
+def _too_large(seconds: float) -> UserError:
+    return UserError(
+        "This model cannot be measured in the time.",
+        f"Loading it once and asking it took more than {seconds:.0f} seconds.",
+        "Give more --seconds, or measure with a smaller model.",
+    )
+
+
 async def measure(bench: Bench, tuning: Tuning, number: int) -> Sample:
     """Start the engine with `tuning`, read one prompt, write a few tokens.
 
@@ -188,30 +217,42 @@ async def measure(bench: Bench, tuning: Tuning, number: int) -> Sample:
     plan = plan_with(bench.plan, tuning)
     # Tokens at random: neither a cache nor a guess at what comes next can help.
     some = random.Random(number)
-    ids = tuple(some.randrange(bench.vocab_size) for _ in range(PROMPT_TOKENS))
+    ids = tuple(some.randrange(bench.vocab_size) for _ in range(bench.prompt_tokens))
     running = await ENGINES[tuning.engine][1](bench.settings).start(plan)
     try:
-        usage = await _asked(running, ids, bench.ends)
+        ends = [await running.tokenize(TokenizeRequest("", text)) for text in bench.ends]
+        request = CompletionRequest(
+            (ids,),
+            max_tokens=DECODE_TOKENS,
+            temperature=0.0,
+            logit_bias=tuple((end[0], float("-inf")) for end in ends if len(end) == 1),
+        )
+        prefill, decode = await _timed(running, request, ids, bench.answer_seconds)
     finally:
         await running.stop()
-    if usage is None:
-        raise EngineError("The engine told no times.")
-    return Sample(number, tuning, usage.prefill_tps, usage.decode_tps)
+    return Sample(number, tuning, prefill, decode)
 
 
-async def _asked(running: Running, ids: tuple[int, ...], ends: Sequence[str]) -> Usage | None:
-    silenced: list[tuple[int, float]] = []
-    for text in ends:
-        found = await running.tokenize(TokenizeRequest("", text, parse_special=True))
-        silenced += [(found[0], float("-inf"))] if len(found) == 1 else []
-    request = CompletionRequest(
-        (ids,), max_tokens=DECODE_TOKENS, temperature=0.0, logit_bias=tuple(silenced)
-    )
-    usage = None
-    async with aclosing(running.complete(request, ids)) as deltas:
-        async for delta in deltas:
-            usage = delta.usage or usage
-    return usage
+async def _timed(
+    running: Running, request: CompletionRequest, ids: tuple[int, ...], seconds: float
+) -> tuple[float, float]:
+    """Prefill and decode rates as the engine tells them; as seen here when it takes too long.
+
+    What is not done in time is taken for no slower than it could have been: the engine's own
+    settings are never made to look worse than they are.
+    """
+    begun = time.monotonic()
+    first, written = 0.0, 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds), aclosing(running.complete(request, ids)) as deltas:
+            async for delta in deltas:
+                first = first or time.monotonic()
+                written += 1
+                if delta.usage is not None:
+                    return delta.usage.prefill_tps, delta.usage.decode_tps
+    now = time.monotonic()
+    prefill = len(ids) / ((first or now) - begun)
+    return prefill, max(written, 1) / (now - first) if first else prefill
 
 
 def plan_with(plan: Plan, tuning: Tuning) -> Plan:
