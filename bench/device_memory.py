@@ -46,14 +46,23 @@ from snugly.units import MiB
 GOLDEN = Path(__file__).parents[1] / "tests/golden"
 MODELS = (
     "meta-llama__Llama-3.1-8B-Instruct", "meta-llama__Llama-3.2-1B-Instruct",
-    "HuggingFaceTB__SmolLM2-135M-Instruct", "Qwen__Qwen2.5-Coder-1.5B-Instruct",
-    "Qwen__Qwen2.5-32B-Instruct", "Qwen__Qwen3-0.6B", "Qwen__Qwen3-8B", "Qwen__Qwen3-30B-A3B",
-    "google__gemma-2-9b-it", "google__gemma-3-4b-it", "google__gemma-3-27b-it",
+    "meta-llama__Llama-3.1-70B-Instruct", "HuggingFaceTB__SmolLM2-135M-Instruct",
+    "TinyLlama__TinyLlama-1.1B-Chat-v1.0", "tiiuae__Falcon3-1B-Instruct", "01-ai__Yi-34B",
+    "Qwen__Qwen2.5-0.5B-Instruct", "Qwen__Qwen2.5-Coder-1.5B-Instruct",
+    "Qwen__Qwen2.5-Coder-7B-Instruct", "Qwen__Qwen2.5-32B-Instruct", "Qwen__Qwen3-0.6B",
+    "Qwen__Qwen3-8B", "Qwen__Qwen3-30B-A3B", "Qwen__Qwen3-235B-A22B",
+    "Qwen__Qwen3-VL-8B-Instruct", "Qwen__Qwen3-VL-30B-A3B-Instruct", "google__gemma-2-9b-it",
+    "google__gemma-3-1b-it", "google__gemma-3-4b-it", "google__gemma-3-27b-it",
     "google__gemma-4-26B-A4B", "gemma4_text", "microsoft__Phi-4-mini-instruct",
-    "openai__gpt-oss-20b", "deepseek-ai__DeepSeek-V2-Lite", "glm4_moe_lite",
-    "mistralai__Mixtral-8x7B-Instruct-v0.1", "allenai__OLMo-2-1124-7B-Instruct",
-    "bigcode__starcoder2-7b", "glm4", "cohere2", "smollm3", "granite", "exaone4", "seed_oss",
-    "LiquidAI__LFM2.5-VL-1.6B", "mamba2", "granitemoehybrid", "qwen3_next", "qwen3_5_text",
+    "microsoft__phi-2", "openai__gpt-oss-20b", "deepseek-ai__DeepSeek-V2-Lite", "glm4_moe_lite",
+    "mistralai__Mixtral-8x7B-Instruct-v0.1", "allenai__OLMo-2-1124-7B-Instruct", "olmoe",
+    "bigcode__starcoder2-7b", "gpt2", "gpt_bigcode", "gpt_neox", "falcon", "glm4", "cohere2",
+    "smollm3", "granite", "granitemoe", "exaone4", "seed_oss", "ernie4_5", "minimax_m2",
+    "meta-llama__Llama-4-Maverick-17B-128E-Instruct", "MiniMaxAI__MiniMax-M3",
+    "XiaomiMiMo__MiMo-V2-Flash", "nvidia__Llama-3_3-Nemotron-Super-49B-v1",
+    "LiquidAI__LFM2.5-VL-1.6B", "mamba", "mamba2", "granitemoehybrid", "qwen3_next",
+    "qwen3_5_text", "Qwen__Qwen3.5-122B-A10B", "ai21labs__Jamba-v0.1",
+    "nvidia__Nemotron-H-56B-Base-8K", "nvidia__NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16",
 )  # fmt: skip
 COLUMNS = (
     "model", "kind", "devices", "layers", "split", "cpu_moe", "kv_on_gpu", "context", "ubatch",
@@ -98,8 +107,7 @@ def questions(name: str) -> Iterator[Row]:
     yield row("cpu", "0", 0, 8192, "f16", ubatch=128)
     yield row("cpu", "0", 0, 8192, "f16", ubatch=2048)
     yield row("cpu", "0", 0, 8192, "f16", n_seq=4)
-    if any(layer.state_bytes for layer in build.layers):
-        return  # this release keeps states in RAM when the devices are not real ones
+    yield row("cpu", "0", 0, 8192, "f16", flash=0)
     for context, kept in ((4096, "f16"), (32768, "q8_0")):
         for shares, layers in (("1", n + 1), ("1", n // 2), ("1", n // 4), ("1,1", n + 1),
                                ("3,1", n + 1), ("2,1", n // 2)):  # fmt: skip
@@ -107,6 +115,12 @@ def questions(name: str) -> Iterator[Row]:
         if build.experts:
             yield row("cuda", "1", n + 1, context, kept, cpu_moe=n)
             yield row("cuda", "1", n + 1, context, kept, cpu_moe=n // 2)
+            yield row("cuda", "1,1", n + 1, context, kept, cpu_moe=n // 4)
+    for layers in (n + 1, n // 2):
+        yield row("cuda", "1", layers, 8192, "f16", n_seq=4)
+        yield row("cuda", "1", layers, 8192, "f16", ubatch=128)
+        yield row("cuda", "1", layers, 8192, "f16", flash=0)
+    yield row("cuda", "1", n + 1, 8192, "f16", kv_on_gpu=0)
     yield row("plain", "1", n + 1, 4096, "f16")
     yield row("plain", "1", n // 2, 4096, "f16")
 
@@ -177,7 +191,9 @@ def build_oracle(headers: Path, folder: str) -> str:
     """Compile bench/pool_oracle.cpp against the wheel's library."""
     places = [f"-I{headers / part}" for part in ("include", "ggml/include", "ggml/src", "src")]
     source, engine = Path(__file__).with_name("pool_oracle.cpp"), str(library())
-    command = ["g++", "-std=c++17", "-O1", "-w", *places, str(source), engine,
+    strings = b"get_tensor_mapB5cxx11" in Path(engine).read_bytes()  # which std::string it has
+    command = ["g++", "-std=c++17", f"-D_GLIBCXX_USE_CXX11_ABI={strings:d}", "-O1", "-w",
+               *places, str(source), engine,
                "-Wl,--unresolved-symbols=ignore-all", f"-Wl,-rpath,{Path(engine).parent}",
                "-o", f"{folder}/pool_oracle"]  # fmt: skip
     subprocess.run(command, check=True)

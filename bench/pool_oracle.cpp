@@ -25,8 +25,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
+#include <map>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 static bool cuda_like = true;
@@ -36,9 +38,16 @@ static const int N_DEVICES = 4;
 
 static const char * device_buffer_name(ggml_backend_buffer_type_t buft);
 
-static ggml_backend_buffer_t on_heap(ggml_backend_buffer_type_t, size_t size) {
+// States are allocated even where nothing is: the buffer must name its device's type, which
+// stands somewhere in it (releases differ in what stands before).
+static ggml_backend_buffer_t on_heap(ggml_backend_buffer_type_t type, size_t size) {
     void * memory = aligned_alloc(128, (size + 255) / 128 * 128);
-    return ggml_backend_cpu_buffer_from_ptr(memory, size);
+    ggml_backend_buffer_t buffer = ggml_backend_cpu_buffer_from_ptr(memory, size);
+    const ggml_backend_buffer_type_t was = ggml_backend_buffer_get_type(buffer);
+    auto ** slots = (ggml_backend_buffer_type_t *) buffer;
+    while (*slots != was) slots++;
+    *slots = type;
+    return buffer;
 }
 
 static size_t device_alignment(ggml_backend_buffer_type_t) { return 128; }
@@ -216,6 +225,8 @@ static ggml_type type_named(const std::string & name) {
     return GGML_TYPE_F16;
 }
 
+const std::vector<std::pair<std::string, ggml_tensor *>> & llama_internal_get_tensor_map(const llama_model * model);
+
 static void answer(const std::string & line) {
     std::istringstream in(line);
     std::string path, kind, split, k_type, v_type;
@@ -267,6 +278,15 @@ static void answer(const std::string & line) {
     llama_context * ctx = ((Init) &llama_init_from_model)(model, roomy);
     if (!ctx) { printf("FAILED context\n"); fflush(stdout); llama_model_free(model); return; }
 
+    // Asked without mapping, for only so nothing is allocated; but llama.cpp maps, and two
+    // tensors of one name in one buffer (a tied head that was asked for before the embedding:
+    // Gemma 4) are then the same pages.
+    std::map<std::pair<std::string, ggml_backend_buffer_t>, int> met;
+    size_t twice = 0;
+    for (const auto & [tensor_name, tensor] : llama_internal_get_tensor_map(model)) {
+        if (met[{ tensor_name, tensor->buffer }]++ && ggml_backend_buffer_is_host(tensor->buffer)) twice += ggml_nbytes(tensor);
+    }
+
     size_t ram[4] = { 0, 0, 0, 0 };
     std::vector<size_t> gpu(3 * n_devices, 0);
     for (const auto & [buft, mb] : llama_get_memory_breakdown(ctx)) {
@@ -280,6 +300,7 @@ static void answer(const std::string & line) {
             ram[2] += mb.context; ram[3] += mb.compute;
         }
     }
+    ram[0] -= twice;
     printf("%zu %zu %zu %zu", ram[0], ram[1], ram[2], ram[3]);
     for (size_t n : gpu) printf(" %zu", n);
     printf("\n");

@@ -13,6 +13,7 @@ from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.machine.types import Machine
 from snugly.model.gguf import read_header
+from snugly.plan.buffers import TAKES_OVER
 from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.types import EngineFacts, Plan
 from snugly.units import MiB
@@ -44,6 +45,22 @@ def facts(system: str, architecture: str) -> EngineFacts:
 _BACKENDS = {"nvidia": "cuda", "amd": "rocm", "intel": "sycl", "apple": "metal"}
 
 
+# What a process takes of a GPU and, for it, of RAM, before any model: gguf-parser's default
+# footprint (500 and 150 MiB). Between what llama.cpp's developers saw of CUDA contexts: 107 MiB
+# on a 4060 Ti, 555 on an RTX PRO 6000, growing with the GPU (ggml-org/llama.cpp#20595, #23604),
+# and vLLM's 0.2 to 1.8 GiB of all that is not PyTorch's. Nobody tells of the other three apart.
+# On Apple's GPUs there is no memory of their own, and what Metal takes is in our process.
+_DEVICE_BYTES, _DEVICE_RAM_BYTES = 500 * MiB, 150 * MiB
+
+
+def on_gpus(engine: EngineFacts, backend: str) -> EngineFacts:
+    """`engine` built for GPUs: what it computes with, and what it takes of each GPU."""
+    if backend not in TAKES_OVER:
+        return replace(engine, offloads_to=backend)
+    return replace(engine, offloads_to=backend, device_bytes=_DEVICE_BYTES,
+                   device_ram_bytes=_DEVICE_RAM_BYTES)  # fmt: skip
+
+
 def box_facts(machine: Machine) -> EngineFacts:
     """What llama.cpp would be on a box that is not here: with a GPU, a build that uses it."""
     architecture = machine.cpu.architecture.or_else("x86_64")
@@ -53,7 +70,7 @@ def box_facts(machine: Machine) -> EngineFacts:
         return plain
     # Vulkan is the one backend that computes on GPUs of several makers.
     best = backends[0] if len(set(backends)) == 1 else "vulkan"
-    return replace(plain, name="llama.cpp", offloads_to=best)
+    return replace(on_gpus(plain, best), name="llama.cpp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +128,5 @@ def worker_config(plan: Plan, address: Address) -> dict[str, Any]:
     how["kv_on_gpu"] = plan.placement.kv_on_gpu
     # Counts of layers: llama.cpp divides what it offloads in their proportion, exactly.
     how["tensor_split"] = list(plan.placement.gpu_layers)
-    how["cpu_experts"] = plan.placement.cpu_experts
+    how["cpu_experts"] = plan.experts_until
     return chosen | how | {"checkpoints": CHECKPOINTS} | asdict(address)

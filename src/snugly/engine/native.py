@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snugly.engine.address import Address, new_address
-from snugly.engine.llama_cpp import X86_64
+from snugly.engine.llama_cpp import X86_64, on_gpus
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.native_found import Native, find
 from snugly.engine.native_process import NativeProcess
@@ -56,12 +56,8 @@ def facts(machine: Machine, native: Native | None) -> EngineFacts:
     """What the planner must know of this llama-server on this machine."""
     cpu = machine.cpu
     backend = native.backend if native else ""
-    return EngineFacts(
-        name=NAME,
-        code_bytes=_CODE_BYTES,
-        repacks=repacks(cpu.architecture.or_else(""), cpu.instructions.or_else(())),
-        offloads_to=backend,
-    )
+    known = repacks(cpu.architecture.or_else(""), cpu.instructions.or_else(()))
+    return on_gpus(EngineFacts(NAME, _CODE_BYTES, known), backend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +165,8 @@ def _placing(plan: Plan) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [("--n-gpu-layers", str(plan.gpu_layers))]
     if len(placement.gpu_layers) > 1:
         found.append(("--tensor-split", ",".join(map(str, placement.gpu_layers))))
-    if placement.cpu_experts:
-        found.append(("--n-cpu-moe", str(placement.cpu_experts)))
+    if plan.experts_until:
+        found.append(("--n-cpu-moe", str(plan.experts_until)))
     if not placement.kv_on_gpu:
         found.append(("--no-kv-offload",))
     return found

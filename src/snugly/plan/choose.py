@@ -7,6 +7,7 @@ from snugly.errors import UserError
 from snugly.machine.types import Machine
 from snugly.model.build import build_of
 from snugly.model.types import ModelSpec
+from snugly.plan.batch import spread
 from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
 from snugly.plan.memory import CACHE_TYPES
@@ -116,6 +117,7 @@ def plan_of(box: Box, fit: Fit, path: str) -> Plan:
         estimate=Estimate(fit.uses),
         speed=fit.speed,
         why=tuple(reasons(box, fit)),
+        experts_until=spread(fit.placement, len(fit.candidate.build.layers)).experts_until,
     )
 
 

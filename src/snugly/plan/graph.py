@@ -17,10 +17,27 @@ _F32 = 4
 _BESIDE = 5  # rows of the embedding beside a feed-forward
 _CHUNK = 64  # tokens that a gated delta net takes at once; llama.cpp src/models/delta-net-base.cpp
 # Rows of the embedding that an architecture keeps beyond those: where attention and
-# feed-forward read the same row and are summed last (src/models/falcon.cpp, cohere2.cpp), and
-# those of pictures, which go into the first layers with the words' and are cut out again
-# (qwen3vl.cpp). Counted by the oracle.
-_MORE_ROWS = {"falcon": 1, "cohere2": 1, "qwen3vl": 11, "qwen3vlmoe": 14}
+# feed-forward read the same row and are summed last (src/models/falcon.cpp, cohere2.cpp).
+# Counted by the oracle.
+_MORE_ROWS = {"falcon": 1, "cohere2": 1}
+# Pictures go into the first three layers with the words', as rows of their own: the input is
+# four rows wide (src/models/qwen3vl.cpp, n_deepstack_layers; 3 in all released models).
+DEEP_LAYERS = 3
+_DEEP = frozenset({"qwen3vl", "qwen3vlmoe"})
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """Elements per token at the widest points of layers with a state."""
+
+    widest: int
+    on_gpu: int  # the same where the input is a copy
+    in_ram: int  # what stays with a state in RAM while a GPU does the products
+    projected: int  # what goes into a Mamba layer's convolution and gate
+    convolved: int  # a convolution's row
+    inner: int  # what comes out of it
+    chunk: int  # tokens that such a layer takes at once, each sequence by itself
+    n_bytes: int  # of copies of its state, for each sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +53,18 @@ class Activations:
     routed_out: int  # what those give back before they are summed
     scores: int  # query heads: rows of scores where flash attention is off
     beside_scores: int  # what stands beside them
-    recurrent: int  # of a layer with a state
-    chunk: int  # tokens that such a layer takes at once, each sequence by itself
-    state_bytes: int  # of copies of its state, for each sequence
     indexer: int  # rows of scores of an indexer, of the whole cache each
     throughout: int  # what is kept through all layers
+    states: States
+    gated: bool  # whether the dense feed-forward has a gate
+    experts_gated: bool
+    experts_biased: bool
+    latent: int  # the widest point of latent attention
+    input_rows: int  # rows of the embedding in an input: more than one where pictures go deep
+    deep: int  # what those take beside a layer on the CPU
+    deep_gpu: int  # and on a GPU
+    place_row: int  # a row that the place of a token adds to its own, in RAM
+    fused_row: int  # of queries, keys and values from one matrix, where keys are not turned
 
 
 def activations(build: Build) -> Activations:
@@ -53,25 +77,53 @@ def activations(build: Build) -> Activations:
     inner = max(wide.get("ffn_down", (0, 0))[0], wide.get("ffn_down_shexp", (0, 0))[0])
     routed = build.experts_used * wide.get("ffn_down_exps", (0, 0))[0]
     routed_out = build.experts_used * wide.get("ffn_down_exps", (0, 0))[1]
-    attention = max(4 * row + 2 * query + keys // 2, _latent(build, wide))
+    short = wide.get("shortconv.in_proj", (0, -6 * row))[1]  # src/models/lfm2.cpp
+    attention = max(4 * row + 2 * query + keys // 2, _latent(build, wide), short + 6 * row)
     extra = _beside_all(build, wide)
+    rows = 1 + DEEP_LAYERS if build.architecture in _DEEP else 1
+    deep = _deep(wide, row, rows)
     forward = max(*_dense(wide), _mixture(build, wide))
     return Activations(
         embedding=row,
-        whole=max(attention, forward + _BESIDE * row if forward else 0) + extra,
-        attention=attention + extra,
+        whole=max(attention, forward + _BESIDE * row if forward else 0) + extra + deep[0],
+        attention=attention + extra + deep[0],
         experts=(3 if _gated(wide, "_exps") else 1) * routed + routed_out,
         forward=inner,
         routed=routed,
         routed_out=routed_out,
         scores=build.n_heads,
         beside_scores=3 * row + 3 * query + keys,
-        recurrent=_recurrent(wide, row),
-        chunk=_CHUNK if "ssm_conv1d" in wide and "ssm_in" not in wide else 1,
-        state_bytes=(2 if "ssm_in" in wide else 0)
-        * max((layer.state_bytes for layer in build.layers), default=0),
         indexer=_indexer(build, wide),
         throughout=extra,
+        states=_states(build, wide, row),
+        gated=_gated(wide) or _gated(wide, "_shexp"),
+        experts_gated=_gated(wide, "_exps"),
+        experts_biased="ffn_down_exps.bias" in wide,
+        latent=_latent(build, wide),
+        input_rows=rows,
+        deep=deep[0],
+        deep_gpu=deep[1],
+        place_row=row if "position_embd" in wide else 0,
+        fused_row=wide.get("attn_qkv", (0, 0))[1] if "position_embd" in wide else 0,
+    )
+
+
+def _states(build: Build, wide: dict[str, tuple[int, int]], row: int) -> States:
+    mamba = "ssm_in" in wide  # or Mamba 2; else a gated delta net
+    out = wide.get("ssm_out", (0, 0))[0]
+    convolved = wide.get("ssm_conv1d", (0, 0))[1]
+    widest = _recurrent(wide, row)
+    kept = max((layer.state_bytes for layer in build.layers), default=0)
+    first = "ssm_x" in wide  # Mamba: its input is a row of the embedding, given back
+    return States(
+        widest=widest,
+        on_gpu=widest - out - row if first else widest,
+        in_ram=3 * (out + row) if first else 0,
+        projected=wide.get("ssm_in", (0, 0))[1],
+        convolved=convolved if mamba else 0,
+        inner=out if mamba else 0,
+        chunk=_CHUNK if convolved and not mamba else 1,
+        n_bytes=2 * kept if mamba else 0,
     )
 
 
@@ -118,6 +170,19 @@ def _beside_all(build: Build, wide: dict[str, tuple[int, int]]) -> int:
     )
 
 
+def _deep(wide: dict[str, tuple[int, int]], row: int, rows: int) -> tuple[int, int]:
+    """Rows of pictures that are kept for the first layers: on the CPU, on a GPU.
+
+    There the input comes twice, padded and put together; here only the last two are left. A
+    row of the feed-forward moves into what is free again, where it fits.
+    """
+    if rows == 1:
+        return 0, 0
+    inner = wide.get("ffn_down", (0, 0))[0]
+    fits = inner if inner <= rows * row else 0
+    return (4 * rows - 2) * row - fits, 2 * rows * row - fits
+
+
 def _recurrent(wide: dict[str, tuple[int, int]], row: int) -> int:
     """Widest point of a layer with a state. The lengths are the matrices' own."""
     convolved = wide.get("ssm_conv1d", (0, 0))[1]
@@ -143,12 +208,14 @@ def _indexer(build: Build, wide: dict[str, tuple[int, int]]) -> int:
     return 2 * (given // key) + 1 if given else 3
 
 
-def state_room(work: Activations, tokens: int, n_seq: int) -> int:
+def state_room(work: Activations, tokens: int, n_seq: int, on_gpu: bool = False) -> int:
     """Bytes of the widest point of a layer with a state; each sequence's is copied."""
-    if not work.recurrent:
+    states = work.states
+    row = states.on_gpu if on_gpu else states.widest
+    if not row:
         return 0
-    padded = n_seq * (-(-tokens // n_seq // work.chunk) * work.chunk)
-    return _F32 * work.recurrent * max(tokens, padded) + n_seq * work.state_bytes
+    padded = n_seq * (-(-tokens // n_seq // states.chunk) * states.chunk)
+    return _F32 * row * max(tokens, padded) + n_seq * states.n_bytes
 
 
 def mask_cells(kinds: tuple[Attention, ...], sizes: tuple[int, ...]) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from snugly.machine.types import Pool
 from snugly.model.build import build_of
 from snugly.model.types import Build, ModelSpec
-from snugly.plan.buffers import TAKES_OVER, Spread, compute_bytes, output_bytes, spread
+from snugly.plan.batch import Spread, spread
+from snugly.plan.buffers import TAKES_OVER, compute_bytes, output_bytes
 from snugly.plan.cache import (
     CACHE_TYPE,
     CACHE_TYPES,

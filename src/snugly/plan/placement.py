@@ -7,7 +7,8 @@ from itertools import accumulate
 
 from snugly.machine.types import Pool
 from snugly.model.types import Build
-from snugly.plan.buffers import compute_bytes, spread
+from snugly.plan.batch import spread
+from snugly.plan.buffers import compute_bytes
 from snugly.plan.memory import NOTHING_MORE, pool_uses
 from snugly.plan.profile import profile_of
 from snugly.plan.types import EngineFacts, Extras, Placement, Setup

@@ -1,7 +1,7 @@
 """A build's sums over its layers, worked out once, so that a placement costs a few additions."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from snugly.model.build import weight_bytes
@@ -12,6 +12,7 @@ from snugly.plan.graph import Activations, activations
 from snugly.plan.types import Setup
 
 _MOST_KEPT = 512  # profiles, and setups of one profile: a search over a catalogue needs fewer
+_PLAIN = ("F32", "F16", "BF16")
 _kept: dict[int, "Profile"] = {}
 
 
@@ -23,6 +24,17 @@ class Remembered:
     bytes: tuple[int, ...]  # of one layer
     snapshot_bytes: int  # of all layers, one snapshot
     widened: tuple[int, ...]  # bytes of the cache of one layer, were it f16
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """Bytes of the matrices of a feed-forward: the one that widens, the one that leads back.
+
+    Mixed quantizations keep what leads back in a type of its own in some layers.
+    """
+
+    up: int
+    down: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +52,14 @@ class Profile:
     embedding: int
     tied: int
     header: int  # bytes of the file that are no weights
-    widest_dense: int  # bytes of the largest matrix that every token reads
-    widest_experts: int  # bytes of the largest matrix of experts
+    forward: Leading  # the largest matrices that every token reads
+    routed: Leading  # the largest matrices of experts
+    n_stateful: int  # layers with a state
+    first_lasting: int  # the first layer that keeps everything; others slide or have states
     _repacked: dict[frozenset[str], tuple[tuple[int, ...], tuple[int, ...], int]] = field(
         default_factory=dict
     )
-    _remembered: dict[tuple[int, int, int, str, str | None], Remembered] = field(
+    _remembered: dict[tuple[int, int, int, str, str | None, bool], Remembered] = field(
         default_factory=dict
     )
 
@@ -67,7 +81,8 @@ class Profile:
 
         Raises: ValueError for a cache type whose blocks do not divide a head.
         """
-        key = (setup.context, setup.ubatch, setup.n_seq, setup.kv_type, setup.v_type)
+        key = (setup.context, setup.ubatch, setup.n_seq, setup.kv_type, setup.v_type,
+               setup.flash_attention)  # fmt: skip
         found = self._remembered.get(key)
         if found is None:
             if len(self._remembered) >= _MOST_KEPT:
@@ -77,9 +92,13 @@ class Profile:
                 cells(kind, setup.context, setup.ubatch, setup.n_seq) if kind.cached else 0
                 for kind in self.kinds
             )
+            kinds = self.kinds
+            # V in blocks cannot be turned, and llama.cpp refuses it (llama-context.cpp).
+            if not setup.flash_attention and (setup.v_type or setup.kv_type) in _PLAIN:
+                kinds = _evened(kinds)
             found = Remembered(
                 sizes,
-                tuple(layer_bytes(kind, setup) for kind in self.kinds),
+                tuple(layer_bytes(kind, setup) for kind in kinds),
                 sum(count * layer_snapshot(kind, setup)
                     for kind, count in zip(self.kinds, counts, strict=True)),
                 tuple(2 * size * kind.kv_heads * (kind.key_length + kind.value_length)
@@ -87,6 +106,21 @@ class Profile:
             )  # fmt: skip
             self._remembered[key] = found
         return found
+
+    def around(self, layer: int, end: int) -> tuple[int, int]:
+        """Bytes of the matrix that led back in the last layer with experts before `layer`.
+
+        And of the largest matrix of experts from there up to `end`.
+        """
+        weights, kind = self.build.weights, _kind_of_experts(self.build)
+        before = next((one.experts for one in reversed(weights[:layer]) if one.experts), ())
+        after = [_experts(one, *kind) for one in {one.experts for one in weights[layer:end]}]
+        return _experts(before, *kind).down, max(max(one.up, one.down) for one in after)
+
+    def lasting(self, sizes: tuple[int, ...]) -> int:
+        """Cells, of `sizes`, of layers that keep everything."""
+        return max((size for size, kind in zip(sizes, self.kinds, strict=True)
+                    if kind.kv_heads and not kind.window), default=0)  # fmt: skip
 
     def widest(self, each: tuple[int, ...], first: int, end: int) -> int:
         """The most that any layer from `first` up to `end` has of `each` kind's bytes."""
@@ -98,6 +132,20 @@ class Profile:
             ),
             default=0,
         )
+
+
+def _evened(kinds: tuple[Attention, ...]) -> tuple[Attention, ...]:
+    """Without flash attention the values are kept turned, in rows as long as the longest layer's.
+
+    Source: llama.cpp src/llama-kv-cache.cpp (v_trans, n_embd_v_gqa_max).
+    """
+    most = max((kind.kv_heads * kind.value_length for kind in kinds), default=0)
+    return tuple(
+        replace(kind, value_length=most // kind.kv_heads)
+        if kind.cached and kind.kv_heads and kind.value_length
+        else kind
+        for kind in kinds
+    )
 
 
 def profile_of(build: Build) -> Profile:
@@ -113,7 +161,6 @@ def profile_of(build: Build) -> Profile:
 
 def _profile(build: Build) -> Profile:
     kinds = tuple(dict.fromkeys(build.layers))
-    fused = any(name == "ffn_gate_up_exps" for name, _, _ in build.widths)
     weights = _loaded(build)
     return Profile(
         build=build,
@@ -127,9 +174,11 @@ def _profile(build: Build) -> Profile:
         embedding=_total(build.embedding),
         tied=build.tied_bytes,
         header=max(build.file_bytes - weight_bytes(build), 0),
-        widest_dense=_widest_dense(build),
-        widest_experts=max(
-            (_widest_experts(layer.experts, fused) for layer in build.weights), default=0
+        forward=_leading_dense(build),
+        routed=_leading_experts(build),
+        n_stateful=sum(layer.state_bytes > 0 for layer in build.layers),
+        first_lasting=next(
+            (i for i, kind in enumerate(build.layers) if kind.kv_heads and not kind.window), 0
         ),
     )
 
@@ -158,26 +207,57 @@ def _of(weights: Bytes, types: frozenset[str]) -> int:
     return sum(n_bytes for kind, n_bytes in weights if kind in types)
 
 
-def _widest_dense(build: Build) -> int:
-    """Bytes of the largest matrix, in the type that most of its layer is kept in."""
+def _leading_dense(build: Build) -> Leading:
+    """Of all layers, the most of each."""
     inner = max(
         (
-            given * gives
+            (given * gives, given, gives)
             for name, given, gives in build.widths
             if "exps" not in name and "embd" not in name and name != "output"
         ),
-        default=0,
+        default=(0, 0, 0),
     )
-    kinds = {layer.dense[0][0] for layer in build.weights if layer.dense}
-    return max((row_bytes(kind, 256) * inner // 256 for kind in kinds), default=0)  # fmt: skip
+    found = [_leading(layer.dense, *inner) for layer in set(build.weights) if layer.dense]
+    return Leading(max((one.up for one in found), default=0),
+                   max((one.down for one in found), default=0))  # fmt: skip
 
 
-def _widest_experts(experts: Bytes, fused: bool) -> int:
-    """Bytes of the largest of three matrices of equal size, or of two where two are `fused`.
+def _leading(dense: Bytes, elements: int, given: int, gives: int) -> Leading:
+    """One layer's, from the bytes of its types alone: each in a type that has room for it."""
+    sizes = []
+    for kind, n_bytes in dense:
+        block = row_bytes(kind, 256)
+        fits = n_bytes >= block * elements // 256 > 0
+        if fits and kind not in _PLAIN:
+            sizes.append((block * elements // 256, kind))
+    if not sizes:
+        kind = dense[0][0]
+        size = row_bytes(kind, 256) * elements // 256
+        return Leading(size, size)
+    return Leading(sizes[0][0], max(size for size, _ in sizes))
 
-    What leads back often has a type of its own.
-    """
+
+def _kind_of_experts(build: Build) -> tuple[bool, bool]:
+    """Whether what widens and its gate are one matrix, and whether there is a gate."""
+    names = {name for name, _, _ in build.widths}
+    fused = "ffn_gate_up_exps" in names
+    return fused, fused or "ffn_gate_exps" in names
+
+
+def _leading_experts(build: Build) -> Leading:
+    """Of all layers, the most of each."""
+    fused, gated = _kind_of_experts(build)
+    found = [_experts(layer.experts, fused, gated) for layer in set(build.weights)]
+    return Leading(max((one.up for one in found), default=0),
+                   max((one.down for one in found), default=0))  # fmt: skip
+
+
+def _experts(experts: Bytes, fused: bool, gated: bool) -> Leading:
+    """One layer's: three matrices of equal length, or one of two lengths and one; or two."""
     sizes = [n_bytes for kind, n_bytes in experts if kind != "F32"]
     if len(sizes) < 2:
-        return sum(sizes) * (2 if fused else 1) // 3
-    return max(sizes[0] if fused else sizes[0] // 2, sizes[1])
+        whole = sum(sizes)
+        if not gated:
+            return Leading(whole // 2, whole // 2)
+        return Leading(whole * 2 // 3 if fused else whole // 3, whole // 3)
+    return Leading(sizes[0] if fused or not gated else sizes[0] // 2, sizes[1])

@@ -255,6 +255,9 @@ class Plan:
     estimate: Estimate
     speed: Speed | None
     why: tuple[str, ...]
+    # Experts of layers before this one are in RAM, counted from the model's first layer, as
+    # llama.cpp names them (--n-cpu-moe); layers that lie in RAM as a whole come first.
+    experts_until: int = 0
     # How often a thread looks whether the others are done before it sleeps; 0: as the house does.
     spin_rounds: int = 0
 

@@ -1,0 +1,95 @@
+"""What the first GPU needs to compute layers, or experts, whose weights lie in RAM.
+
+CUDA and its like take over large products: the scheduler cuts the graph before every matrix
+that lies elsewhere and copies it in; its room is given back after the product and reused where
+what follows fits. What does not fit goes behind it, and so what stays (masks) can keep a hole
+from being used twice. Sources: llama.cpp ggml/src/ggml-backend.cpp (split_graph, pass 5),
+ggml/src/ggml-alloc.c (best fit); every rule was read off the allocator's own list of what
+stands where at the widest point (docs/memory.md says how).
+"""
+
+from collections.abc import Iterator
+
+from snugly.plan.batch import F32, Batch, Spread
+from snugly.plan.graph import state_room
+from snugly.plan.profile import Profile
+
+
+def taken_over(profile: Profile, batch: Batch, n_seq: int, over: Spread) -> int:
+    """Bytes of the first GPU's buffer at the widest point of what it takes over."""
+    sizes = [0]
+    if over.experts_until or profile.experts[over.starts[0]]:
+        sizes.append(_experts(profile, batch, over))
+    if over.starts[0] > 0:
+        rows = profile.work.throughout + _padded(profile)
+        beside = F32 * rows * batch.tokens
+        sizes += [beside + size for size in _layers(profile, batch, over)]
+        if profile.work.states.widest:
+            sizes.append(state_room(profile.work, batch.tokens, n_seq))
+    return max(sizes) + batch.ids * batch.tokens
+
+
+def _padded(profile: Profile) -> int:
+    """Elements per token of pictures' rows: padded, and put together with the words'."""
+    rows = profile.work.input_rows
+    return 2 * rows * profile.work.embedding if rows > 1 else 0
+
+
+def _experts(profile: Profile, batch: Batch, over: Spread) -> int:
+    """One matrix at a time; without a gate two, for the one that leads back is mostly larger.
+
+    Where the first layers slide or have states, the mask of those that keep everything comes
+    in behind the matrix that led back in the layer before, and stays: the next large one has
+    to go behind it. Not with
+    biases among the experts, which cut the graph between the two (gpt-oss).
+    """
+    work, matrices = profile.work, profile.routed
+    rows = work.routed + work.routed_out + 3 * work.embedding
+    if work.input_rows > 1 and over.starts[0] == 0:
+        rows += 3 * (work.input_rows + 1) * work.embedding
+    largest = max(matrices.up, matrices.down)
+    size = largest + F32 * rows * batch.tokens
+    if not work.experts_gated:
+        size += min(matrices.up, matrices.down)
+    late = profile.first_lasting
+    if over.starts[0] < late < over.experts_until and not work.experts_biased:
+        before, after = profile.around(late, over.experts_until)
+        fits = after + F32 * (work.routed + 2 * work.embedding) * batch.tokens <= before
+        if _stays_behind(profile, batch) and not fits:
+            size = max(size, before + after + F32 * 5 * work.embedding * batch.tokens)
+    return size
+
+
+def _stays_behind(profile: Profile, batch: Batch) -> bool:
+    """Whether a mask is too long for what a row of the embedding leaves free."""
+    mask = batch.item * profile.lasting(batch.sizes)
+    return mask >= F32 * profile.work.embedding
+
+
+def _layers(profile: Profile, batch: Batch, over: Spread) -> Iterator[int]:
+    """Widest points of whole layers: in the feed-forward, and where a cache is copied in."""
+    work, matrices = profile.work, profile.forward
+    row, inner = (F32 * size * batch.tokens for size in (work.embedding, work.forward))
+    cache = profile.widest(batch.layer_kv, 0, over.starts[0])
+    plain = work.forward > 0 and not work.gated
+    # A matrix that fits where cache, or a row, was copied in costs nothing of its own.
+    pinned = _stays_behind(profile, batch)
+    below = cache if pinned and matrices.up > cache else 0
+    # Biases move what stands before it, and the copy of V finds no room where K's was.
+    again = cache // 2 if plain and pinned else 0
+    up = matrices.up if matrices.up > row else 0
+    if plain:
+        behind = matrices.down if matrices.down > matrices.up else 0
+        yield 6 * row + below + up + inner + behind
+    else:
+        moved = 0 if inner <= matrices.up else inner
+        yield 5 * row + below + max(matrices.up + 2 * inner + moved, inner + matrices.down)
+    wide = F32 * (work.attention - work.deep - work.throughout) * batch.tokens
+    yield wide + (matrices.up if work.latent else 0)
+    if batch.widened:  # turned before it is kept: one row more
+        widened = profile.widest(batch.widened, 0, over.starts[0])
+        yield 7 * row + cache + again + widened
+    else:
+        yield 6 * row + cache + again
+    if batch.score_row:
+        yield (batch.score_row + F32 * work.beside_scores) * batch.tokens + cache
