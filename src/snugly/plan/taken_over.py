@@ -75,8 +75,9 @@ def _layers(profile: Profile, batch: Batch, over: Spread) -> Iterator[int]:
     # A matrix that fits where cache, or a row, was copied in costs nothing of its own.
     pinned = _stays_behind(profile, batch)
     below = cache if pinned and matrices.up > cache else 0
-    # Biases move what stands before it, and the copy of V finds no room where K's was.
-    again = cache // 2 if plain and pinned else 0
+    # Biases, and gated delta nets between, move what stands before it: the copy of V finds no
+    # room where it was a layer before.
+    again = cache // 2 if pinned and (plain or work.states.chunk > 1) else 0
     up = matrices.up if matrices.up > row else 0
     if plain:
         behind = matrices.down if matrices.down > matrices.up else 0
