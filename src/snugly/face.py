@@ -7,6 +7,7 @@ snugly.plan("qwen3:8b", on="rtx 4060 ti 16gb")    # one model on another box
 snugly.footprint("config.json", dtype="nf4")      # what transformers would print, and the truth
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,7 +16,9 @@ from typing import Any
 from snugly.cli.plan_json import document
 from snugly.cli.plan_view import picture
 from snugly.engine.launch import measured_machine
+from snugly.engine.offers import usual_task
 from snugly.engine.outlook import Elsewhere, Outlook, look
+from snugly.errors import UserError
 from snugly.machine.types import Machine
 from snugly.model.config_source import config_of
 from snugly.model.footprint import Footprint, possible
@@ -70,7 +73,7 @@ class Planned:
 
 def plan(
     *models: str,
-    task: str = "chat",
+    task: str | None = None,
     context: int | None = None,
     type: str | None = None,  # noqa: A002 (the word of the command line)
     kv: str | None = None,
@@ -91,14 +94,21 @@ def plan(
     where = Elsewhere(
         on, _bytes(ram), _bytes(vram), None if bandwidth is None else float(_bytes(bandwidth) or 0)
     )
-    need = Need(context, _bytes(budget), task, kv.upper() if kv else None, min_speed)
+    need = Need(
+        context, _bytes(budget), task or usual_task(models), kv.upper() if kv else None, min_speed
+    )
     types: Sequence[str] = (type,) if type else ()
     return Planned(look(models, need, settings(), where, types))
 
 
 def _bytes(amount: str | float | None) -> int | None:
     if isinstance(amount, str):
-        return parse_bytes(amount)
+        try:
+            return parse_bytes(amount)
+        except ValueError as error:
+            raise UserError(f"{amount!r} cannot be read.", f"It is {error}.") from None
+    if amount is not None and not 0 <= amount < math.inf:
+        raise UserError(f"{amount} is no amount of memory.", "It is below zero, or not finite.")
     return None if amount is None else int(amount)
 
 

@@ -114,3 +114,68 @@ def test_runs_stand_predicted_beside_actual(stocked: Path) -> None:
 def test_what_cannot_be_asked(words: tuple[str, ...], text: str) -> None:
     done = snugly("plan", *words)
     assert (done.returncode, text in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--context", "100"), 2, "too short"),
+        (("--context", "99999999"), 2, "more than any was trained for"),
+        (("--ram", "0"), 2, "above zero"),
+        (("--compare",), 2, "No box is named"),
+        (("qwen3:8b", "--compare", "rtx 3090"), 2, "over the whole catalogue"),
+        (("qwen3:8b", "--for", "embed"), 2, "not made to embed"),
+        (("bge-m3", "--for", "chat"), 2, "It is made for embed"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(words: tuple[str, ...], code: int, text: str) -> None:
+    done = snugly("plan", *words)
+    assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+
+def test_what_was_assumed_is_said() -> None:
+    done = snugly("plan", "qwen3:4b", "-t", "Q4_K_M", "--vram", "12GB")
+    assert "RAM was not named" in done.stderr
+    assert "bandwidth of GPU 0 was not told" in done.stderr
+    assert "snugly quantize" not in done.stderr
+
+
+def test_the_recommended_command_is_in_the_table_and_fits_its_context() -> None:
+    words = ("plan", "--on", "steam deck", "--for", "code")
+    told = json.loads(snugly(*words, "--json").stdout)
+    best = told["recommended"]
+    assert best["command"] == f"snugly run -m {best['ref']} --context {best['context']}"
+    assert best["longest_context"] >= best["context"]
+    assert any(way["ref"] == best["ref"] for way in told["front"])
+    table = snugly(*words).stdout.partition("MODEL ")[2].splitlines()
+    assert table[1].split()[:2] == [best["model"], best["type"]]
+
+
+def test_the_longest_context_is_that_of_the_cache_that_is_used() -> None:
+    told = json.loads(snugly("plan", "--ram", "16GB", "--json").stdout)
+    for way in (told["recommended"], told["faster"], told["better"]):
+        assert way is None or way["longest_context"] >= way["context"]
+
+
+def test_what_makes_vectors_is_measured_by_reading_and_served() -> None:
+    done = snugly("plan", "--for", "embed", "--on", "16gb laptop")
+    assert "snugly serve -m" in done.stdout
+    assert "Writes" not in done.stdout
+    assert "First word" not in done.stdout
+    named = json.loads(snugly("plan", "bge-m3", "--json").stdout)
+    assert named["need"]["task"] == "embed"
+    assert named["recommended"]["quality"] > 0
+
+
+def test_no_command_is_shown_for_what_has_no_file(config: str) -> None:
+    done = snugly("plan", config, "--ram", "32GB")
+    assert "snugly run" not in done.stdout
+    assert "snugly quantize" in done.stderr
+
+
+def test_figures_are_whole_on_a_narrow_terminal() -> None:
+    done = snugly("plan", "--on", "16gb laptop", COLUMNS="60")
+    table = done.stdout.partition("MODEL ")[2].splitlines()[1:]
+    assert table
+    assert not any("…" in row for row in table)
+    assert max(map(len, table)) <= 60

@@ -11,6 +11,7 @@ from snugly.cli.plan_history import print_history
 from snugly.cli.plan_json import document
 from snugly.cli.plan_view import picture, print_found, print_one, print_options
 from snugly.cli.render import note, print_json
+from snugly.engine.offers import usual_task
 from snugly.engine.outlook import Elsewhere, Outlook, look
 from snugly.errors import DoesNotFit, UserError
 from snugly.plan.remedy import refusal
@@ -21,7 +22,7 @@ from snugly.units import parse_bytes
 
 def plan(
     *models: str,
-    task: Annotated[str, Parameter(name=["--for"])] = "chat",
+    task: Annotated[str | None, Parameter(name=["--for"])] = None,
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
     quantization: Annotated[str | None, Parameter(name=["--type", "-t"])] = None,
     kv: str | None = None,
@@ -45,7 +46,8 @@ def plan(
         config.json, a repository or URL of which only the headers are read. Without any the
         whole catalogue is searched.
     task
-        What for: chat, code, complete, summarize, reason, translate, embed or rerank.
+        What for: chat, code, complete, summarize, reason, translate, embed or rerank; without
+        it chat, or what the model that is named is made for.
     context
         Tokens that prompt and answer may take together; without it the task decides.
     quantization
@@ -59,9 +61,9 @@ def plan(
     on
         Plan for another box: "rtx 4060 ti 16gb", "m3 max 64gb", "raspberry pi 5 8gb".
     ram
-        Plan for a machine with so much free memory (8GiB).
+        Plan for a machine with so much RAM (16GiB), of which a desktop takes its share.
     vram
-        Free memory of that machine's GPU (12GiB).
+        Memory of that machine's GPU (12GiB).
     bandwidth
         Bytes per second that the memory of that machine delivers (100GB): its GPU's with
         --vram, else its RAM's.
@@ -74,12 +76,21 @@ def plan(
     as_json
         Print everything as JSON.
     """
-    need = Need(context, _bytes("--budget", budget), task, kv.upper() if kv else None, min_speed)
+    for_what = task or usual_task(models)
+    need = Need(
+        context, _bytes("--budget", budget), for_what, kv.upper() if kv else None, min_speed
+    )
     config = settings()
     if history:
         print_history(config, as_json)
         return
-    if compare:
+    if compare is not None:
+        if models or on or ram or vram or bandwidth or plot or task:
+            raise UserError(
+                "Boxes are compared over the whole catalogue, for every use.",
+                "A model, --for, another box or --plot was given together with --compare.",
+                "Leave it out, or plan for one box at a time: snugly plan MODEL --on BOX.",
+            )
         _compare(compare, need, config, as_json)
         return
     where = Elsewhere(
@@ -129,9 +140,18 @@ def _demand_one(seen: Outlook) -> None:
     """Exit as every command does when nothing fits: with numbers."""
     if seen.found.best is not None:
         return
-    smallest = min(seen.candidates, key=lambda c: c.file_bytes, default=None)
-    if smallest is None:
+    if not seen.candidates:
         raise DoesNotFit(
             "No model of the catalogue comes in that form.", "", "Leave out --type or --for."
         )
+    wanted = seen.need.context or 0
+    able = [c for c in seen.candidates if c.build.context_train >= wanted]
+    if not able:
+        longest = max(c.build.context_train for c in seen.candidates)
+        raise UserError(
+            f"No model of the catalogue can use a context of {wanted:,} tokens.",
+            "It is more than any was trained for.",
+            f"Ask for at most --context {longest}.",
+        )
+    smallest = min(able, key=lambda c: c.file_bytes)
     raise refusal(seen.why_not(smallest))

@@ -7,6 +7,7 @@ from typing import Any
 from snugly.cli.plan_json import fit_document
 from snugly.cli.render import console
 from snugly.engine.outlook import Elsewhere, Outlook, look
+from snugly.errors import UserError
 from snugly.plan.types import Fit, Need
 from snugly.plan.words import name, spread
 from snugly.settings import Settings
@@ -29,10 +30,11 @@ def columns(boxes: Sequence[str], need: Need, config: Settings) -> tuple[Column,
 
     Raises: UserError for a box that is not known.
     """
+    if not boxes:
+        raise UserError("No box is named.", "", 'Write --compare "rtx 3090" "m4 pro 48gb".')
     found = []
     for name_of_box in boxes:
-        here = name_of_box in ("this", "this machine", "here")
-        where = Elsewhere() if here else Elsewhere(name=name_of_box)
+        where = Elsewhere(name=name_of_box)
         by_use = {use: look((), replace(need, task=use), config, where) for use in USES}
         first = by_use[USES[0]].box
         pools = " + ".join(f"{format_bytes(p.free_bytes)} {p.name}" for p in first.pools)
@@ -69,7 +71,9 @@ def compared(shown: Sequence[Column]) -> list[dict[str, Any]]:
             "box": column.box,
             "pools": next(iter(column.by_use.values())).box.pools,
             "uses": {
-                use: None if seen.found.best is None else fit_document(seen.found.best)
+                use: None
+                if seen.found.best is None
+                else fit_document(seen.found.best, seen.found.task)
                 for use, seen in column.by_use.items()
             },
         }

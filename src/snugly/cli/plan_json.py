@@ -3,6 +3,7 @@
 from typing import Any
 
 from snugly.engine.outlook import Outlook
+from snugly.plan.tasks import Task
 from snugly.plan.types import Fit
 from snugly.plan.words import command, why
 
@@ -23,8 +24,8 @@ def document(seen: Outlook) -> dict[str, Any]:
         "faster": _maybe(seen, found.faster),
         "better": _maybe(seen, found.better),
         "why": tuple(why(found, seen.box)),
-        "front": [fit_document(fit) for fit in found.front],
-        "options": [fit_document(fit) for fit in found.fits] if seen.models else [],
+        "front": [fit_document(fit, found.task) for fit in found.front],
+        "options": [fit_document(fit, found.task) for fit in found.fits] if seen.models else [],
         "rejected": [_rejected(seen, one) for one in found.unfit] if seen.models else [],
         "remarks": seen.remarks,
     }
@@ -33,8 +34,8 @@ def document(seen: Outlook) -> dict[str, Any]:
 def _maybe(seen: Outlook, fit: Fit | None) -> dict[str, Any] | None:
     if fit is None:
         return None
-    longest = seen.longest(fit.candidate)
-    return fit_document(seen.roomy(fit)) | {"longest_context": longest}
+    longest = seen.longest(fit)
+    return fit_document(seen.roomy(fit), seen.found.task) | {"longest_context": longest}
 
 
 def _rejected(seen: Outlook, candidate: Any) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def _rejected(seen: Outlook, candidate: Any) -> dict[str, Any]:
     }
 
 
-def fit_document(fit: Fit) -> dict[str, Any]:
+def fit_document(fit: Fit, task: Task) -> dict[str, Any]:
     """One way to run one model."""
     build = fit.candidate.build
     return {
@@ -67,5 +68,5 @@ def fit_document(fit: Fit) -> dict[str, Any]:
         "speed": fit.speed,
         "quality": round(fit.candidate.quality, 1),
         "quality_basis": fit.candidate.basis,
-        "command": command(fit),
+        "command": command(fit, task),
     }

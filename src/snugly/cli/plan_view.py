@@ -8,8 +8,9 @@ from snugly.engine.outlook import Outlook
 from snugly.machine.types import Pool
 from snugly.plan.choose import reasons
 from snugly.plan.picture import PARTS, Bars, svg
-from snugly.plan.search import keeps_up
-from snugly.plan.types import Candidate, Fit, PoolUse
+from snugly.plan.preference import keeps_up
+from snugly.plan.tasks import Task
+from snugly.plan.types import Candidate, Fit, Interval, PoolUse
 from snugly.plan.words import command, figure, name, spread, why
 from snugly.units import format_bytes, format_count, format_seconds
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _BAR_WIDTH = 48
+_WIDE = 90  # columns that the table needs with intervals
 _ROWS = 12  # of the table, when the whole catalogue was searched
 # What fills the bar, by glyph, so that it reads without colour.
 _GLYPHS = dict(zip((field for field, _, _ in PARTS), "█▓▒░#+", strict=True))
@@ -33,14 +35,30 @@ def print_found(seen: Outlook) -> None:
     print_one(seen, roomy)
     for sentence in why(seen.found, seen.box):
         out.print(visible(sentence), markup=False)
-    out.print(f"  {command(roomy)}", style="bold green", markup=False)
-    for word, fit in (("Faster", seen.found.faster), ("Better", seen.found.better)):
-        if fit is not None:
-            tps = spread(fit.speed.decode_tps)
-            out.print(f"{word}: {name(fit)}, {tps} tokens/s, quality {figure(fit)}", markup=False)
-            out.print(f"  {command(seen.roomy(fit))}", style="green", markup=False)
+    _print_command(seen, roomy, "bold green")
+    for word, fit in _alternatives(seen):
+        tps = spread(_rate(fit, seen.found.task))
+        wait = _wait(fit.speed.first_token_s.expected)
+        out.print(
+            f"{word}: {name(fit)}, {tps} tokens/s after {wait}, quality {figure(fit)}",
+            markup=False,
+        )
+        _print_command(seen, seen.roomy(fit), "green")
     out.print()
     out.print(catalogue_table(seen, seen.found.by_model[:_ROWS]))
+
+
+def _alternatives(seen: Outlook) -> list[tuple[str, Fit]]:
+    faster, better = seen.found.faster, seen.found.better
+    if faster is not None and faster is better:
+        return [("Faster and better", faster)]
+    return [(word, fit) for word, fit in (("Faster", faster), ("Better", better)) if fit]
+
+
+def _print_command(seen: Outlook, fit: Fit, style: str) -> None:
+    words = command(fit, seen.found.task)
+    if words:
+        console().print(f"  {words}", style=style, markup=False)
 
 
 def print_options(seen: Outlook) -> None:
@@ -63,11 +81,14 @@ def print_options(seen: Outlook) -> None:
         roomy = seen.roomy(best)
         out.print("Recommended:", end=" ")
         print_one(seen, roomy)
-        out.print(f"  {command(roomy)}", style="bold green", markup=False)
-    for candidate in seen.found.unfit[:3]:
-        words = [change.words for change in seen.why_not(candidate).changes]
+        out.print(visible(next(why(seen.found, seen.box))), markup=False)
+        _print_command(seen, roomy, "bold green")
+    for candidate in seen.found.unfit[:3] if best is not None else ():
+        # That a smaller type would fit stands in the table.
+        changes = [c for c in seen.why_not(candidate).changes if not c.flags.startswith("--type")]
         out.print(
-            f"{candidate.file_type} would fit with {' or '.join(words)}.",
+            f"{visible(candidate.model)} {candidate.file_type} would fit with"
+            f" {' or '.join(change.words for change in changes)}.",
             style="dim",
             markup=False,
         )
@@ -91,13 +112,11 @@ def print_one(seen: Outlook, fit: Fit) -> None:
             markup=False,
         )
     out.print("         " + "  ".join(_parts(fit.uses)), markup=False)
-    for line in _speed(fit):
+    for line in _speed(fit, seen.found.task):
         out.print(line, markup=False)
     for reason in list(reasons(seen.box, fit))[_pools_used(fit) :]:
         out.print(reason, markup=False)
-    out.print(
-        f"The longest context that fits is {seen.longest(fit.candidate):,} tokens.", markup=False
-    )
+    out.print(f"The longest context that fits is {seen.longest(fit):,} tokens.", markup=False)
 
 
 def _pools_used(fit: Fit) -> int:
@@ -112,18 +131,23 @@ def _parts(uses: tuple[PoolUse, ...]) -> Iterator[str]:
             yield f"{_GLYPHS[field]} {word} {format_bytes(size)}"
 
 
-def _speed(fit: Fit) -> Iterator[str]:
+def _rate(fit: Fit, task: Task) -> Interval:
+    """The speed that counts: of writing, or of reading where nothing is written."""
+    return fit.speed.decode_tps if task.writes else fit.speed.prefill_tps
+
+
+def _speed(fit: Fit, task: Task) -> Iterator[str]:
     speed = fit.speed
-    yield (
-        f"Writes {spread(speed.decode_tps)} tokens/s"
-        f" ({spread(speed.decode_tps_deep)} with the context full), reads"
-        f" {spread(speed.prefill_tps)} tokens/s."
-    )
-    yield (
-        f"First word after {format_seconds(speed.first_token_s.expected)} on a prompt of"
-        f" {speed.prompt_tokens:,} tokens; loading takes about"
-        f" {format_seconds(speed.load_s.expected)}. {speed.because}"
-    )
+    load, wait = (format_seconds(time.expected) for time in (speed.load_s, speed.first_token_s))
+    if task.writes:
+        yield (
+            f"Writes {spread(speed.decode_tps)} tokens/s, with the context full"
+            f" {spread(speed.decode_tps_deep)}; reads {spread(speed.prefill_tps)} tokens/s."
+        )
+        yield f"First word {wait} after a prompt of {speed.prompt_tokens:,} tokens."
+    else:
+        yield f"Reads {spread(speed.prefill_tps)} tokens/s: {speed.prompt_tokens:,} in {wait}."
+    yield f"Loading takes about {load}. {speed.because}."
 
 
 def bar(pool: Pool, use: PoolUse, width: int = _BAR_WIDTH) -> str:
@@ -159,8 +183,13 @@ def _table(*titles: str) -> "Table":
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for title in titles:
         left = title in ("MODEL", "TYPE")
-        shown.add_column(title, justify="left" if left else "right", no_wrap=True)
-    shown.add_column("", overflow="fold")
+        shown.add_column(
+            title,
+            justify="left" if left else "right",
+            no_wrap=title != "MODEL",  # where it is narrow: figures cut short would be wrong
+            overflow="fold",
+        )
+    shown.add_column("", no_wrap=True)
     return shown
 
 
@@ -171,11 +200,17 @@ def _cells(seen: Outlook, fit: Fit) -> tuple[str, ...]:
         format_bytes(fit.candidate.file_bytes),
         format_bytes(sum(use.total_bytes for use in fit.uses)),
         f"{fit.setup.context:,}",
-        spread(fit.speed.decode_tps),
+        _narrow(_rate(fit, seen.found.task)),
         _wait(fit.speed.first_token_s.expected),
         f"{fit.candidate.quality:.0f}",
         "installed" if fit.candidate.here else "slow" if slow else "fits",
     )
+
+
+def _narrow(speed: Interval) -> str:
+    """A speed, with its interval where there is room."""
+    words = spread(speed)
+    return words if console().width >= _WIDE else words.partition(" ")[0]
 
 
 def _unfit(seen: Outlook, candidate: Candidate) -> tuple[str, ...]:
@@ -200,14 +235,14 @@ def _wait(seconds: float) -> str:
 
 def picture(seen: Outlook) -> str:
     """The recommendation and its alternatives as SVG."""
-    fits = (seen.found.best, seen.found.faster, seen.found.better)
+    best = [] if seen.found.best is None else [("", seen.found.best)]
+    fits = [seen.roomy(fit) for _, fit in (*best, *_alternatives(seen))]  # as their commands do
     return svg(
         Bars(
             f"{fit.candidate.model} {fit.candidate.file_type}",
-            f"{spread(fit.speed.decode_tps)} tokens/s, context {fit.setup.context:,},"
-            f" quality {figure(fit)}",
+            f"{spread(_rate(fit, seen.found.task))} tokens/s, context {fit.setup.context:,},"
+            f" quality {fit.candidate.quality:.0f} of 100",
             tuple(zip(seen.box.pools, fit.uses, strict=True)),
         )
         for fit in fits
-        if fit is not None
     )

@@ -66,6 +66,24 @@ def _made(entry: Entry, type_name: str) -> Build:
     return found
 
 
+def usual_task(models: Sequence[str]) -> str:
+    """What the named models are for: chat, unless the first of them is made for other things."""
+    for text in models[:1]:
+        if (entry := _catalogued(text)) is not None and "chat" not in entry.tasks:
+            return entry.tasks[0]
+    return "chat"
+
+
+def _catalogued(text: str) -> Entry | None:
+    """The model of the catalogue that is named, if one is."""
+    try:
+        ref = parse(text)
+    except SnuglyError:
+        return None  # whoever looks it up says what is wrong with it
+    known = catalog.lookup(ref.name, ref.tag) if ref.kind is RefKind.NAME else None
+    return None if known is None else known[0]
+
+
 def installed(store: Store, task: str) -> tuple[tuple[Installed, ModelSpec, Candidate], ...]:
     """What is in the store and can be read, whatever it is meant for."""
     found = []
@@ -128,13 +146,15 @@ def named(text: str, task: str, config: Settings, types: Sequence[str] = ()) -> 
     asked = types or ((found.asked_type,) if found.asked_type else ())
     if not asked and not found.is_file:
         asked = USUAL_TYPES
-    return Offer(_of_spec(found.spec, found.ref, task, asked), found.remarks)
+    name = found.ref if found.is_file else ""
+    return Offer(_of_spec(found.spec, name, task, asked), found.remarks)
 
 
 def _of_catalogue(
     entry: Entry, quantization: str, task: str, store: Store, types: Sequence[str]
 ) -> Offer:
     wanted = tuple(types) or ((quantization,) if quantization else ())
+    entry = _fit_for(entry, task)
     every = of_entry(entry, task, _refs_here(store))
     if not wanted:
         return Offer(every)
@@ -148,6 +168,22 @@ def _of_catalogue(
             "Take one of these, or plan its config.json, from which every type is worked out.",
         )
     return Offer(chosen)
+
+
+def _fit_for(entry: Entry, task: str) -> Entry:
+    """The model as one for `task`; what writes can be asked for anything that is written.
+
+    Raises: UserError where one writes and the other makes vectors or scores.
+    """
+    if task in entry.tasks:
+        return entry
+    if {task, *entry.tasks} & {"embed", "rerank"}:
+        raise UserError(
+            f"{entry.full_name} is not made to {task}.",
+            f"It is made for {', '.join(entry.tasks)}.",
+            f"`snugly models --available --for {task}` lists what is.",
+        )
+    return replace(entry, tasks=(*entry.tasks, task))
 
 
 def _refs_here(store: Store) -> frozenset[str]:
@@ -171,10 +207,15 @@ def _of_config(text: str, task: str, config: Settings, types: Sequence[str]) -> 
     spec = spec_of_config(shape, name)
     # A config tells nothing of the tokenizer's merges: as many as tokens is the usual case.
     spec = replace(spec, n_merges=spec.n_merges or spec.vocab_size)
-    return Offer(_of_spec(spec, str(path), task, types or USUAL_TYPES), open_points(shape, name))
+    return Offer(_of_spec(spec, "", task, types or USUAL_TYPES), open_points(shape, name))
 
 
 def _of_spec(spec: ModelSpec, ref: str, task: str, types: Sequence[str]) -> tuple[Candidate, ...]:
+    """A candidate for each of `types`, or of the spec as it is.
+
+    `ref` names the file that it was read from, empty: there is none. In another type there is
+    no file yet either.
+    """
     from snugly.model.quant_size import in_type
 
     value, basis = _quality(None, spec, task)
@@ -182,7 +223,7 @@ def _of_spec(spec: ModelSpec, ref: str, task: str, types: Sequence[str]) -> tupl
     return tuple(
         candidate_of(
             build_of(one),
-            ref,
+            ref if one.file_type == spec.file_type else "",
             value * quality_kept(one.file_type, one.n_params),
             basis,
             spec.name,

@@ -1,7 +1,7 @@
 """What can be run on a box, seen whole: the box, what was asked, what was found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snugly.engine import offers
 from snugly.engine.launch import engine_facts, learned, measured_machine
@@ -13,12 +13,13 @@ from snugly.model.store import Store
 from snugly.plan.box import Box, box_of
 from snugly.plan.choose import check, check_cache, stretched
 from snugly.plan.remedy import longest_context, rejected
-from snugly.plan.search import Found, search, survey
+from snugly.plan.search import LEAST_CONTEXT, Found, search, survey
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
 from snugly.plan.types import Candidate, Fit, Need, Rejected
 from snugly.settings import Settings
-from snugly.units import GiB
+from snugly.units import GiB, format_bytes
 
+HERE = ("this", "this machine", "here")  # names of this machine
 _HOST_BYTES = 16 * GiB  # RAM of a box of which only the GPU's memory was told
 
 
@@ -39,12 +40,15 @@ class Outlook:
         others = offers.siblings(candidate, self.candidates)
         return rejected(self.box, candidate, self.need, others)
 
-    def longest(self, candidate: Candidate) -> int:
-        """The longest context that fits, in tokens; 0: none does."""
-        return longest_context(self.box, candidate, self.need)
+    def longest(self, fit: Fit) -> int:
+        """The longest context that fits with the same type of cache, in tokens; 0: none does."""
+        need = replace(self.need, kv_type=fit.setup.kv_type)
+        return longest_context(self.box, fit.candidate, need)
 
     def roomy(self, fit: Fit) -> Fit:
-        """The same with a longer context where that is cheap."""
+        """The same with a longer context where that is cheap and of use."""
+        if not self.found.task.writes:
+            return fit
         return stretched(self.box, fit, self.need, self.learned)
 
 
@@ -60,7 +64,7 @@ class Elsewhere:
     @property
     def is_here(self) -> bool:
         """Whether this machine is meant."""
-        return self == Elsewhere()
+        return self in (Elsewhere(), *(Elsewhere(name) for name in HERE))
 
 
 def box_here_or(where: Elsewhere, config: Settings) -> tuple[Box, Corrections, tuple[str, ...]]:
@@ -80,10 +84,12 @@ def box_here_or(where: Elsewhere, config: Settings) -> tuple[Box, Corrections, t
         other, name = named_box(where.name), where.name
     else:
         cards = (where.vram_bytes,) if where.vram_bytes else ()
-        other = figures_box(where.ram_bytes or _HOST_BYTES, cards, where.bandwidth)
-        name = "that machine"
-    assumed = tuple(fact.how for fact in other.missing)
-    return box_of(other, box_facts(other), name), NOTHING_LEARNT, assumed
+        ram = _HOST_BYTES if where.ram_bytes is None else where.ram_bytes
+        other, name = figures_box(ram, cards, where.bandwidth), "that machine"
+    assumed = [fact.how for fact in other.missing]
+    if where.name is None and where.ram_bytes is None:
+        assumed.append(f"RAM was not named: {format_bytes(_HOST_BYTES)} are assumed.")
+    return box_of(other, box_facts(other), name), NOTHING_LEARNT, tuple(assumed)
 
 
 def look(
@@ -98,6 +104,12 @@ def look(
     Raises: UserError, UnknownModel, BadModelFile, DownloadError.
     """
     check_cache(need)
+    if need.context is not None and need.context < LEAST_CONTEXT:
+        raise UserError(
+            f"A context of {need.context:,} tokens is too short to be of use.",
+            "The question, the chat template and the answer all have to fit into it.",
+            f"Ask for --context {LEAST_CONTEXT} or more.",
+        )
     box, taught, assumed = box_here_or(where, config)
     candidates, remarks = _candidates(models, need, config, types)
     found = (search if models else survey)(box, candidates, need, taught)
@@ -116,4 +128,7 @@ def _candidates(
     candidates = tuple(candidate for offer in found for candidate in offer.candidates)
     for candidate in candidates:
         check(candidate, need)
-    return candidates, tuple(remark for offer in found for remark in offer.remarks)
+    remarks = [remark for offer in found for remark in offer.remarks]
+    if not any(candidate.ref for candidate in candidates):
+        remarks.append("To run it, a GGUF file of it has to be found or made (`snugly quantize`).")
+    return candidates, tuple(remarks)

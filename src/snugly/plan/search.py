@@ -6,12 +6,27 @@ only adds ways, so it never makes the answer worse (a property test holds that).
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from snugly.plan.box import Box
 from snugly.plan.memory import pool_uses
 from snugly.plan.placement import placements
+from snugly.plan.preference import (
+    CLEARLY,
+    PATIENT,
+    beats,
+    brisk,
+    keeps_up,
+    merit,
+    merits,
+    pace,
+    rate,
+    shares,
+    shortened,
+    worth_of,
+)
+from snugly.plan.preference import key as key
 from snugly.plan.speed import predict
 from snugly.plan.speed_lanes import prices_of
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
@@ -29,7 +44,6 @@ from snugly.units import MiB
 
 LEAST_CONTEXT = 512  # below this not even a question and its answer have room
 UBATCHES = (512, 128)  # llama.cpp's default, and one for tight machines
-CLEARLY = 2.0  # points of 100; figures of one benchmark differ by that from run to run
 _HEADER = 64 * MiB  # more than any file has beside its weights
 _PROBE = 1 << 30
 # One tensor type of each kind that has a price of its own.
@@ -50,10 +64,12 @@ class Found:
 
     @cached_property
     def front(self) -> tuple[Fit, ...]:
-        """The ways that no other beats in quality, speed and context at once, best first."""
+        """The recommendation, and what nothing beats in quality, speed, wait and context."""
         kept: list[Fit] = []
-        for fit in sorted(self.fits, key=_merits, reverse=True):  # who beats it comes before it
-            if not any(_beats(other, fit) for other in kept):
+        own = {id(fit): merits(fit, self.task) for fit in self.fits}
+        for fit in sorted(self.fits, key=lambda fit: own[id(fit)], reverse=True):
+            # who beats it came before it
+            if fit is self.best or not any(beats(own[id(one)], own[id(fit)]) for one in kept):
                 kept.append(fit)
         places = {id(fit): place for place, fit in enumerate(self.fits)}
         return tuple(sorted(kept, key=lambda fit: places[id(fit)]))
@@ -65,29 +81,43 @@ class Found:
 
     @property
     def faster(self) -> Fit | None:
-        """The best of those half as fast again as the recommendation; None: there is none."""
+        """The best of those half as fast again as the recommendation; None: there is none.
+
+        Its context is no shorter, and its first word is not late where the other's is not.
+        """
         if self.best is None:
             return None
-        wanted = 1.5 * self.best.speed.decode_tps.expected
-        quick = [fit for fit in self.front if fit.speed.decode_tps.expected >= wanted]
+        wanted = 1.5 * rate(self.best, self.task)
+        latest = max(self.task.patience_s, self.best.speed.first_token_s.expected)
+        quick = [fit for fit in self._others(latest) if rate(fit, self.task) >= wanted]
         return max(quick, key=lambda fit: fit.candidate.quality, default=None)
 
     @property
     def better(self) -> Fit | None:
         """The quickest of those that answer clearly better than the recommendation; None: none.
 
-        Not what is slower than a third of the pace: nobody waits for that.
+        Not what is slower than a third of the pace, or later than three times the patience.
         """
         if self.best is None:
             return None
         wanted = self.best.candidate.quality + CLEARLY
-        slowest = pace(self.need, self.task) / 3
+        slowest = pace(self.need, self.task) / PATIENT
         good = [
             fit
-            for fit in self.front
-            if fit.candidate.quality >= wanted and fit.speed.decode_tps.expected >= slowest
+            for fit in self._others(self.task.patience_s * PATIENT)
+            if fit.candidate.quality >= wanted and rate(fit, self.task) >= slowest
         ]
-        return max(good, key=lambda fit: fit.speed.decode_tps.expected, default=None)
+        return max(good, key=lambda fit: rate(fit, self.task), default=None)
+
+    def _others(self, latest_s: float) -> list[Fit]:
+        """What is on the front, begins in time, and has no less of its context than the best."""
+        cut = shortened(self.fits[0], self.need, self.task)
+        return [
+            fit
+            for fit in self.front
+            if fit.speed.first_token_s.expected <= latest_s
+            and shortened(fit, self.need, self.task) <= cut
+        ]
 
     @property
     def by_model(self) -> tuple[Fit, ...]:
@@ -125,7 +155,7 @@ def survey(
     task = task_named(need.task)
     fits: list[Fit] = []
     unfit: list[Candidate] = []
-    fastest = keeping = best_worth = 0.0  # of all, of those that keep up, of the others
+    bar = _Bar()
     room = sum(box.budgets)
     limits = _limits(box, learned)
     for candidate in sorted(candidates, key=lambda one: -one.quality):
@@ -133,22 +163,44 @@ def survey(
             unfit.append(candidate)
             continue
         tps, wait = limits(candidate.read_bytes, task.prompt_tokens)
-        shares = _shares(tps, wait, need, task)
-        worth = candidate.quality * shares[0] * shares[1]
-        dull = tps <= fastest and shares != (1.0, 1.0) and worth <= best_worth
-        if tps <= keeping or dull:
+        if bar.above(candidate.quality, tps, wait, need, task):
             continue
-        fit = best_way(box, candidate, need, learned)
+        fit = best_way(box, candidate, need, learned, bar.merit)
         if fit is None:
             unfit.append(candidate)
             continue
         fits.append(fit)
-        if not _shortened(fit, need, task):
-            speed = fit.speed.decode_tps.expected
-            fastest = max(fastest, speed)
-            best_worth = max(best_worth, _worth(fit, need, task))
-            keeping = max(keeping, speed if keeps_up(fit, need, task) else 0.0)
+        if not shortened(fit, need, task):
+            bar.raise_to(fit, need, task)
     return _found(need, task, fits, unfit)
+
+
+@dataclass(slots=True)
+class _Bar:
+    """What was found so far, as the least that whatever comes later has to reach."""
+
+    fastest: float = 0.0  # of all
+    keeping: float = 0.0  # the fastest of those that keep up
+    merit: float = -math.inf  # the best of those that keep up
+    worth: float = 0.0  # the best of the others
+
+    def above(self, quality: float, tps: float, wait_s: float, need: Need, task: Task) -> bool:
+        """Whether something no faster than this can be neither the best nor the quickest."""
+        parts = shares(tps, wait_s, need, task)
+        quickest = tps if task.writes else task.prompt_tokens / max(1e-9, wait_s)
+        if parts == (1.0, 1.0):
+            return quickest <= self.keeping and quality + brisk(tps, wait_s, task) <= self.merit
+        worth = quality * parts[0] * parts[1]
+        return quickest <= self.keeping or (quickest <= self.fastest and worth <= self.worth)
+
+    def raise_to(self, fit: Fit, need: Need, task: Task) -> None:
+        """Takes one more into account."""
+        speed = rate(fit, task)
+        self.fastest = max(self.fastest, speed)
+        self.worth = max(self.worth, worth_of(fit, need, task))
+        if keeps_up(fit, need, task):
+            self.keeping = max(self.keeping, speed)
+            self.merit = max(self.merit, merit(fit, task))
 
 
 def _found(need: Need, task: Task, fits: list[Fit], unfit: list[Candidate]) -> Found:
@@ -180,9 +232,16 @@ def _limits(box: Box, learned: Corrections) -> Callable[[int, int], tuple[float,
 
 
 def best_way(
-    box: Box, candidate: Candidate, need: Need, learned: Corrections = NOTHING_LEARNT
+    box: Box,
+    candidate: Candidate,
+    need: Need,
+    learned: Corrections = NOTHING_LEARNT,
+    bar: float = -math.inf,
 ) -> Fit | None:
-    """The best way to run one candidate, or None when no way fits."""
+    """The best way to run one candidate, or None when no way fits.
+
+    Where none can have more merit than `bar`, the first that keeps up.
+    """
     build = candidate.build
     if need.context is not None and need.context > build.context_train:
         return None
@@ -191,14 +250,16 @@ def best_way(
     task = task_named(need.task)
     best: Fit | None = None
     for context in contexts(build.context_train, need, task):
-        for setup in setups(context, need):
+        for setup in setups(context, need, bool(box.engine.repacks)):
             fit = _fit(box, candidate, setup, task, need, learned)
             if fit is None:
                 continue
             if best is None or key(fit, need, task) > key(best, need, task):
                 best = fit
-            if keeps_up(fit, need, task) or _nothing_gained(box, fit):
+            if _nothing_gained(box, fit):
                 break  # what follows saves memory only
+            if keeps_up(fit, need, task) and _at_most(box, fit, task, learned) <= bar:
+                break
         if best is not None:
             return best  # a shorter context is never better
     return best
@@ -209,9 +270,18 @@ def _nothing_gained(box: Box, fit: Fit) -> bool:
 
     Without the second copy of the weights prompts may go in faster: that is tried.
     """
-    layers = len(fit.candidate.build.layers) + 1
-    whole = len(box.pools) == 1 or sum(fit.placement.gpu_layers) == layers
+    there, layers = fit.placement, len(fit.candidate.build.layers) + 1
+    on_gpus = sum(there.gpu_layers) == layers and there.kv_on_gpu and not there.cpu_experts
+    whole = len(box.pools) == 1 or on_gpus
     return whole and not (fit.setup.repack and box.engine.repacks)
+
+
+def _at_most(box: Box, fit: Fit, task: Task, learned: Corrections) -> float:
+    """The merit it would have if everything were on the first GPU."""
+    layers = len(fit.candidate.build.layers) + 1
+    placement = Placement((layers,)) if len(box.pools) > 1 else fit.placement
+    speed = _speed(box, fit.candidate, fit.setup, placement, task, learned)
+    return merit(replace(fit, placement=placement, speed=speed), task)
 
 
 def contexts(trained: int, need: Need, task: Task) -> Iterator[int]:
@@ -227,11 +297,14 @@ def contexts(trained: int, need: Need, task: Task) -> Iterator[int]:
         context //= 2
 
 
-def setups(context: int, need: Need) -> Iterator[Setup]:
-    """Ways to hold the work at one context, the most comfortable first."""
+def setups(context: int, need: Need, repacks: bool) -> Iterator[Setup]:
+    """Ways to hold the work at one context, the most comfortable first.
+
+    Without a second copy of the weights too, where the engine would make one (`repacks`).
+    """
     for kv_type in (need.kv_type,) if need.kv_type else KV_TYPES:
         for ubatch in UBATCHES:
-            for repack in (True, False):
+            for repack in (True, False) if repacks else (True,):
                 yield Setup(context, need.n_seq, kv_type, None, 2048, ubatch, repack)
 
 
@@ -302,65 +375,3 @@ def _speed(
         box.disk_bytes_per_s,
         learned,
     )
-
-
-def pace(need: Need, task: Task) -> float:
-    """Tokens per second below which an answer is too slow."""
-    return task.min_tps if need.min_tps is None else need.min_tps
-
-
-def keeps_up(fit: Fit, need: Need, task: Task) -> bool:
-    """Whether it writes and begins to write quickly enough."""
-    speed = fit.speed
-    shares = _shares(speed.decode_tps.expected, speed.first_token_s.expected, need, task)
-    return shares == (1.0, 1.0)
-
-
-def key(fit: Fit, need: Need, task: Task) -> tuple[float, ...]:
-    """How well a way serves a need; the larger tuple is better.
-
-    First the context (each halving below the task's is a step down), then whether it keeps
-    up; among those that do, quality in steps that are felt, then speed; among those that do
-    not, quality discounted by how slow they are.
-    """
-    speed = fit.speed.decode_tps.expected
-    keeps = keeps_up(fit, need, task)
-    return (
-        -_shortened(fit, need, task),
-        keeps,
-        fit.candidate.quality // CLEARLY if keeps else _worth(fit, need, task),
-        fit.setup.kv_type != "Q8_0",
-        speed,
-    )
-
-
-def _shares(tps: float, wait_s: float, need: Need, task: Task) -> tuple[float, float]:
-    """How far a speed reaches of the pace, and a wait of the patience; 1 is enough."""
-    slowest = pace(need, task)
-    writes = min(1.0, tps / slowest) if slowest else 1.0
-    return writes, min(1.0, task.patience_s / max(1e-9, wait_s))
-
-
-def _worth(fit: Fit, need: Need, task: Task) -> float:
-    """Quality, less for what is slower than it should be: in proportion, twice."""
-    speed = fit.speed
-    writes, waits = _shares(speed.decode_tps.expected, speed.first_token_s.expected, need, task)
-    return fit.candidate.quality * writes * waits
-
-
-def _shortened(fit: Fit, need: Need, task: Task) -> int:
-    """How many times the context had to be halved below what the task asks for."""
-    if need.context is not None:
-        return 0
-    wanted = min(task.context, fit.candidate.build.context_train)
-    return max(0, (wanted // max(1, fit.setup.context)).bit_length() - 1)
-
-
-def _beats(one: Fit, other: Fit) -> bool:
-    """Whether `one` is at least as good in all that counts, and better in something."""
-    a, b = _merits(one), _merits(other)
-    return a != b and all(x >= y for x, y in zip(a, b, strict=True))
-
-
-def _merits(fit: Fit) -> tuple[float, float, float]:
-    return (fit.candidate.quality, fit.speed.decode_tps.expected, float(fit.setup.context))

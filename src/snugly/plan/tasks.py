@@ -22,21 +22,27 @@ class Task:
     prompt_tokens: int
     patience_s: float
 
+    @property
+    def writes(self) -> bool:
+        """Whether text comes out; of vectors and scores only the reading takes time."""
+        return self.min_tps > 0
+
 
 # Pace: silent reading is about 240 words a minute (Brysbaert 2019), some 5 tokens/s. A
 # reasoning model writes thousands of tokens before its answer; a completion of 16 tokens
 # that takes longer than a second is typed by hand. Contexts: what Continue, aider and
 # Open WebUI send in ordinary use (design notes, clients). Patience is our judgement: a chat
-# that thinks longer than 20 s looks broken; a completion that takes 5 s is not looked at.
+# that thinks longer than 20 s looks broken; a completion that takes 5 s is not looked at; a
+# thousand passages should be indexed in an hour, and ten of them put in order in 20 s.
 TASKS = (
     Task("chat", "everyday questions and talk", 8192, 5.0, 512, 20.0),
     Task("code", "writing and changing code with an assistant", 16384, 8.0, 4096, 60.0),
     Task("complete", "autocompletion while typing", 4096, 20.0, 1024, 5.0),
-    Task("summarize", "long texts made short", 32768, 5.0, 16384, 300.0),
+    Task("summarize", "making long texts short", 32768, 5.0, 16384, 300.0),
     Task("reason", "hard problems, thought through in writing", 16384, 10.0, 512, 20.0),
-    Task("translate", "from one language into another", 8192, 5.0, 1024, 30.0),
-    Task("embed", "vectors for search", 2048, 0.0, 512, 30.0),
-    Task("rerank", "search results put in order", 2048, 0.0, 512, 30.0),
+    Task("translate", "translating from one language into another", 8192, 5.0, 1024, 30.0),
+    Task("embed", "vectors for search", 2048, 0.0, 512, 3.6),
+    Task("rerank", "putting search results in order", 2048, 0.0, 512, 2.0),
 )
 TASK_NAMES = tuple(task.name for task in TASKS)
 

@@ -1,49 +1,73 @@
 """What a search found, in sentences and commands. Pure."""
 
+import shlex
 from collections.abc import Iterator
 
 from snugly.plan.box import Box
-from snugly.plan.search import Found, keeps_up, pace
+from snugly.plan.preference import CLEARLY, keeps_up, pace
+from snugly.plan.search import Found
+from snugly.plan.tasks import Task
 from snugly.plan.types import Fit, Interval
+from snugly.units import format_seconds
 
 
-def command(fit: Fit, verb: str = "run") -> str:
-    """The command that runs it this way."""
-    words = [f"snugly {verb} -m {fit.candidate.ref}", f"--context {fit.setup.context}"]
+def command(fit: Fit, task: Task) -> str:
+    """The command that runs it this way; empty where a file of it has to be made first.
+
+    What makes vectors or scores is served: there is nothing to say to it.
+    """
+    if not fit.candidate.ref:
+        return ""
+    ref = shlex.quote(fit.candidate.ref)
+    if not task.writes:
+        return f"snugly serve -m {ref}"
+    words = [f"snugly run -m {ref}", f"--context {fit.setup.context}"]
     if fit.setup.kv_type != "F16":
         words.append(f"--kv {fit.setup.kv_type.lower()}")
     return " ".join(words)
 
 
 def why(found: Found, box: Box) -> Iterator[str]:
-    """Two sentences: why this one, and why not a better or a faster one."""
-    best = found.best
+    """Two sentences: why this one, and why not a better one."""
+    best, task = found.best, found.task
     if best is None:
         yield f"None of the {len(found.unfit)} ways to have a model fits {box.name}."
         return
-    slow = pace(found.need, found.task)
-    tps = best.speed.decode_tps.expected
-    wait = f"begin within {found.task.patience_s:g} s"
-    if keeps_up(best, found.need, found.task):
-        yield (
-            f"Of all that fit, write at least {slow:g} tokens/s and {wait}, it answers best"
-            f" ({figure(best)})."
-        )
+    wanted = _wanted(found)
+    if keeps_up(best, found.need, task):
+        yield f"Of all that fit and can {wanted}, it is best in quality and speed ({figure(best)})."
     else:
-        yield (
-            f"Nothing that fits can write {slow:g} tokens/s and {wait} here; at about {tps:.1f}"
-            f" tokens/s it is the best compromise ({figure(best)})."
-        )
+        yield f"Nothing that fits can {wanted} here; it is the best compromise ({figure(best)})."
     if found.better is not None:
         other = found.better
-        yield (
-            f"{name(other)} would answer better ({figure(other)}), at about"
-            f" {other.speed.decode_tps.expected:.1f} tokens/s."
-        )
-    elif found.unfit:
-        yield "What would answer better does not fit."
+        yield f"{name(other)} would serve better ({figure(other)}), {_price(other, found)}."
+        return
+    clearly = best.candidate.quality + CLEARLY
+    slow = any(fit.candidate.quality >= clearly for fit in found.fits)
+    large = any(candidate.quality >= clearly for candidate in found.unfit)
+    if slow or large:
+        reasons = ["is too slow"] * slow + ["does not fit"] * large
+        yield f"What would serve clearly better {' or '.join(reasons)}."
     else:
-        yield "Nothing in the catalogue would answer better."
+        yield "None of the others would serve clearly better."
+
+
+def _wanted(found: Found) -> str:
+    """What the task asks of speed."""
+    task = found.task
+    if not task.writes:
+        return f"read {task.prompt_tokens:,} tokens within {task.patience_s:g} s"
+    slow = pace(found.need, task)
+    return f"write {slow:g} tokens/s and begin within {task.patience_s:g} s"
+
+
+def _price(fit: Fit, found: Found) -> str:
+    """What is to be put up with: its pace, and its wait where that is too long."""
+    wait = fit.speed.first_token_s.expected
+    if not found.task.writes:
+        return f"after {format_seconds(wait)}"
+    late = f", its first word after {format_seconds(wait)}" if wait > found.task.patience_s else ""
+    return f"at about {_short(fit.speed.decode_tps.expected)} tokens/s{late}"
 
 
 def name(fit: Fit) -> str:
@@ -59,7 +83,7 @@ def figure(fit: Fit) -> str:
 
 
 def spread(interval: Interval) -> str:
-    """`12 (9 to 16)`: the value expected, and between which four of five fall."""
+    """`12.0 (9.1..16.0)`: the value expected, and between which four of five fall."""
     return f"{_short(interval.expected)} ({_short(interval.low)}..{_short(interval.high)})"
 
 
