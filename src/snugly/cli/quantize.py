@@ -24,6 +24,7 @@ def quantize(
     fit: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
     calibrate: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    refine: bool | None = None,
     out: str = "",
     imatrix: str = "",
     tensor: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -52,6 +53,8 @@ def quantize(
     calibrate
         Files of text that tell what matters, for --budget and --fit; a text in many languages
         and code when left out.
+    refine
+        Measure groups of tensors and choose again; when left out, for small models alone.
     out
         File to write; beside nothing that exists. In this folder when left out.
     imatrix
@@ -77,7 +80,7 @@ def quantize(
     if threads < 0:
         raise UserError("--threads is below zero.", "", "Leave it out to use every core.")
     if budget or fit is not None:
-        _fit(source, budget, fit, context, calibrate, out, resume, threads, as_json)
+        _fit(source, budget, fit, context, calibrate, refine, out, resume, threads, as_json)
         return
     recipe = Recipe(to, tuple(map(_pair, tensor)))
     opened = open_source(source, settings())
@@ -99,7 +102,8 @@ def quantize(
 
 def _fit(
     source: str, budget: str, fit: list[str] | None, context: int | None,
-    calibrate: tuple[str, ...], out: str, resume: bool, threads: int, as_json: bool,
+    calibrate: tuple[str, ...], refine: bool | None, out: str, resume: bool, threads: int,
+    as_json: bool,
 ) -> None:  # fmt: skip
     from snugly.cli.quantize_fit import Wanted, quantize_to_fit
     from snugly.quantize.open import open_source
@@ -112,7 +116,7 @@ def _fit(
         raise UserError("--budget is no size.", f"It is {error}.", "Write 6GB or 900MiB.") from None
     wanted = Wanted(
         n_bytes, None if fit is None else " ".join(fit), context,
-        calibrate, out, threads or None, resume, as_json,
+        calibrate, refine, out, threads or None, resume, as_json,
     )  # fmt: skip
     quantize_to_fit(open_source(source, settings()), wanted)
 

@@ -71,12 +71,16 @@ class GgufModel:
     def tokens(self, text: str) -> list[int]:
         """`text` as tokens, with none added."""
         raw = text.encode()
-        room = len(raw) + 16  # a token has at least a byte
-        found = (ctypes.c_int32 * room)()
-        count = self._api.llama_tokenize(self._vocab, raw, len(raw), found, room, False, False)
-        if count < 0:
-            raise EngineError("The text cannot be cut into tokens.", llama_api.last_words())
-        return list(found[:count])
+        # A token has at least a byte, mostly: SentencePiece writes a space as three, and a
+        # vocabulary without it takes a token for each. Then the number it takes comes back.
+        room = len(raw) + 16
+        for _ in range(2):
+            found = (ctypes.c_int32 * room)()
+            count = self._api.llama_tokenize(self._vocab, raw, len(raw), found, room, False, False)
+            if count >= 0:
+                return list(found[:count])
+            room = -count
+        raise EngineError("The text cannot be cut into tokens.", llama_api.last_words())
 
     def logits(self, tokens: Sequence[int], first: int = 0) -> Iterator[Floats]:
         """Logits [places, vocabulary] of the places from `first` on, some at a time.

@@ -1,0 +1,66 @@
+"""From a size to a measured file, with the real engine and random weights."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.quantize_making import tiny
+
+from snugly.cli.app import run
+from snugly.model.spec import read_spec
+
+Read = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def call(tmp_path: Path, capfd: Read) -> Callable[..., tuple[int, str, str]]:
+    """Runs `snugly quantize` on a model, and gives exit code, output and remarks."""
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"{n} green bottles hanging on the wall.\n" for n in range(300)))
+    model = tiny(tmp_path / "m-F32.gguf", "llama")
+
+    def quantize(*words: str) -> tuple[int, str, str]:
+        code = run(["quantize", str(model), "--calibrate", str(text), "--threads", "1", *words])
+        heard = capfd.readouterr()
+        return code, heard.out, heard.err
+
+    return quantize
+
+
+def test_a_size_becomes_a_file_and_its_loss_is_measured(
+    call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "small.gguf"
+    code, said, _ = call("--budget", "90kB", "--out", str(out), "--json")
+    assert code == 0
+    made = json.loads(said)
+    assert made["file_bytes"] == out.stat().st_size <= 90_000
+    assert made["file_bytes"] > 0.95 * 90_000
+    assert 0 < made["loss"]["kld"]["value"] < 5 * made["predicted_kld"]
+    assert {"path", "measured_on", "seconds", "types", "tensors", "neighbours"} <= set(made)
+    spec = read_spec(str(out))
+    assert {t.name: t.ggml_type for t in spec.tensors if t.name in made["tensors"]} == made[
+        "tensors"
+    ]
+    code, _, remarks = call("--budget", "40kB", "--out", str(tmp_path / "b.gguf"))
+    assert code == 2
+    assert "too small" in remarks
+    assert not (tmp_path / "b.gguf").exists()
+
+
+def test_a_box_holds_the_file_with_its_cache(
+    call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "boxed.gguf"
+    code, _, remarks = call("--fit", "raspberry pi 5 8gb", "--context", "512", "--out", str(out),
+                            "--no-refine")  # fmt: skip
+    assert code == 0
+    assert out.stat().st_size > 180_000  # it all fits: nothing is lost for want of room
+    assert "Raspberry" in remarks or "assumed" in remarks or "snugly run" in remarks
+
+
+def test_nonsense_is_said(call: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, remarks = call("--budget", "much")
+    assert code == 2
+    assert "no size" in remarks
