@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from snugly.engine import room
 from snugly.engine.crash import is_out_of_memory
+from snugly.engine.prompt_logprobs import can_score
 from snugly.engine.seat import NotNow, Resident, Seat
 from snugly.engine.space import Limits, Space
 from snugly.engine.types import Engine, Mode, Running
@@ -57,6 +58,11 @@ class Pool:
         self._space = Space(self._seats, look, planner, limits, clock)
         self._memory = asyncio.Lock()  # one decision about memory at a time
         self._reaper: asyncio.Task[None] | None = None
+
+    @property
+    def scores(self) -> bool:
+        """Whether models can be leased in mode "score"."""
+        return can_score(self._engine)
 
     async def __aenter__(self) -> "Pool":
         self._reaper = asyncio.create_task(self._reap())

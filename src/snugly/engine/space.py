@@ -108,7 +108,8 @@ class Space:
 
     def _wants(self, seat: Seat, wanted: int | None) -> tuple[Need, ...]:
         task = {"embed": "embed", "rerank": "rerank"}.get(seat.mode, "chat")
-        return tuple(room.needs(wanted, self._limits.slots, task))
+        slots = 1 if seat.mode == "score" else self._limits.slots  # one prompt after the other
+        return tuple(room.needs(wanted, slots, task))
 
     async def _stopped(self, victims: tuple[str, ...]) -> bool:
         """Stop idle models; False where one of them was taken into use meanwhile."""

@@ -16,8 +16,9 @@ from snugly.chat.requests import (
 from snugly.chat.types import ChatRequest, Delta
 from snugly.plan.types import Plan
 
-# What an engine is started for: text, vectors, or the relevance of documents.
-Mode = Literal["generate", "embed", "rerank"]
+# What an engine is started for: text, vectors, the relevance of documents, or how probable
+# prompts are (for engines that can: `engine.prompt_logprobs`).
+Mode = Literal["generate", "embed", "rerank", "score"]
 
 
 class Running(Protocol):

@@ -17,6 +17,7 @@ import uvicorn
 
 from snugly.engine.launch import engine_facts, measured_machine
 from snugly.engine.pool import Pool
+from snugly.engine.prompt_logprobs import with_scores
 from snugly.engine.registry import DEFAULT, ENGINES
 from snugly.engine.space import Limits
 from snugly.errors import SnuglyError, UserError
@@ -110,9 +111,11 @@ def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool
         return prompt(choice) if isinstance(choice, Plan) else choice
 
     return Pool(
-        ENGINES[DEFAULT][1](config), look or (lambda: measured_machine(config)), planner,
+        with_scores(ENGINES[DEFAULT][1](config)),
+        look or (lambda: measured_machine(config)),
+        planner,
         limits_of(config),
-    )  # fmt: skip
+    )
 
 
 def limits_of(config: Settings) -> Limits:

@@ -17,7 +17,7 @@ from snugly.errors import PromptTooLong
 from snugly.server.calls import Call
 from snugly.server.dialects.types import Body, Reply, Writer
 from snugly.server.filling import filled
-from snugly.server.scoring import scored
+from snugly.server.scoring import ends_with_prompt, prompt_scores, scored, to_be_scored
 from snugly.server.service import Lent, advise
 
 # Of the context, what an answer gets at least where a prompt may be trimmed and the client
@@ -32,16 +32,63 @@ async def write_text(
     call: Call, request: GenerateRequest, whole: Whole, writer: MakeWriter
 ) -> Body | None:
     """Answer a request for text, whole or in pieces, in the dialect of the two functions."""
+    if isinstance(request, CompletionRequest) and to_be_scored(call.service.pool, request):
+        return await _write_scored(call, request, whole, writer)
     async with call.service.lend(call, request.model, **asked_of(request)) as lent:
         reply = call.reply(lent.name, lent.lease, lent.wait_ms)
         if isinstance(request, ChatRequest):
             request = await fitting(call, lent, request)
-        deltas = pieces(call, lent, request)
-        if request.stream:
-            await call.stream(writer(reply), deltas)
-            return None
-        body: Body = whole(reply, await gathered(call, deltas))
+        return await _written(call, request, pieces(call, lent, request), reply, whole, writer)
+
+
+async def _written(
+    call: Call,
+    request: GenerateRequest,
+    deltas: AsyncGenerator[Delta, None],
+    reply: Reply,
+    whole: Whole,
+    writer: MakeWriter,
+) -> Body | None:
+    if request.stream:
+        await call.stream(writer(reply), deltas)
+        return None
+    body: Body = whole(reply, await gathered(call, deltas))
     return body
+
+
+async def _write_scored(
+    call: Call, request: CompletionRequest, whole: Whole, writer: MakeWriter
+) -> Body | None:
+    """The same for prompts whose tokens' probabilities are wanted.
+
+    They are told by a process of its own, which is given back before the model goes on:
+    where memory is short only one of the two is there.
+    """
+    asked = asked_of(request)
+    async with call.service.lend(call, request.model, "score", **asked) as lent:
+        told = prompt_scores(lent, request)
+        if ends_with_prompt(request):
+            reply = call.reply(lent.name, lent.lease, lent.wait_ms)
+            return await _written(call, request, told, reply, whole, writer)
+        heads = [delta async for delta in told]
+    async with call.service.lend(call, request.model, **asked) as lent:
+        reply = call.reply(lent.name, lent.lease, lent.wait_ms)
+        deltas = _after(lent, request, heads)
+        return await _written(call, request, deltas, reply, whole, writer)
+
+
+async def _after(
+    lent: Lent, request: CompletionRequest, heads: Sequence[Delta]
+) -> AsyncGenerator[Delta, None]:
+    """Each prompt as it was scored, and how it goes on."""
+    alone = replace(request, echo=False)
+    for choice in range(len(request.prompts) * request.n):
+        for delta in heads:
+            if delta.choice == choice:
+                yield delta
+        prompt = request.prompts[choice // request.n]
+        async for delta in _completed(lent, alone, prompt, choice):
+            yield delta
 
 
 def asked_of(request: GenerateRequest) -> dict[str, Any]:
