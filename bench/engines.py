@@ -57,10 +57,9 @@ def compare(path: str, rounds: int, tokens: int) -> None:
     spec = read_spec(path)
     plan = or_refuse(choose(machine, spec, Need(2 * tokens), engine_facts(machine)))
     cpu = machine.cpu
-    here = [
-        name for name, (_, make) in ENGINES.items() if name != AUTO
-        and not make(settings()).unusable(cpu.architecture.or_else(""), cpu.instructions.or_else(()))
-    ]  # fmt: skip
+    told = cpu.architecture.or_else(""), cpu.instructions.or_else(())
+    makers = {name: make for name, (_, make) in ENGINES.items() if name != AUTO}
+    here = [name for name, make in makers.items() if not make(settings()).unusable(*told)]
     here.sort(key=lambda name: name != "native")
     peer = default_tuning(machine, here[0])
     house = replace(peer, spin_rounds=HOUSE_SPIN)

@@ -27,6 +27,7 @@ from snugly.plan.calibration import (
     variations,
     work_of,
 )
+from snugly.plan.threads import threads
 from snugly.plan.types import Plan
 from snugly.settings import Settings
 
@@ -129,8 +130,8 @@ async def calibrate(
         known = Calibration(model_class, default)
     run = _Run(bench, known, told, keep, time.monotonic() + bench.seconds)
     first = 1 + max((sample.round for sample in known.samples), default=-1)
-    house = replace(default, threads=bench.plan.threads, threads_batch=bench.plan.threads_batch,
-                    spin_rounds=HOUSE_SPIN)  # fmt: skip
+    free, _ = threads(bench.machine)
+    house = replace(default, threads=free, threads_batch=free, spin_rounds=HOUSE_SPIN)
     for number in range(first, max(first + 1, MOST_ROUNDS)):
         wanted = _wanted(run.calibration, house, engines, bench.machine)
         if not await run.round(number, wanted):

@@ -11,12 +11,16 @@ from snugly.machine.rates import fingerprint_text
 from snugly.machine.types import Machine
 from snugly.model.types import ModelSpec
 from snugly.plan.calibration import Calibration, class_of, tuned
+from snugly.plan.threads import threads
 from snugly.plan.types import Plan
 from snugly.settings import Settings
 
 
 def identity(settings: Settings, machine: Machine) -> str:
-    """What must be the same for a calibration to count: the hardware and the engines here."""
+    """What must be the same for a calibration to count: hardware, engines, and free threads.
+
+    What was measured beside other programs says nothing about a quiet machine.
+    """
     try:
         native = find(settings)
     except EngineError:
@@ -27,11 +31,13 @@ def identity(settings: Settings, machine: Machine) -> str:
         wheel = ""
     told = [wheel, [native.path, native.version, native.file_bytes] if native else []]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
-    return f"{fingerprint_text(machine)} {digest}"
+    return f"{fingerprint_text(machine)} {digest} {threads(machine)[0]}"
 
 
 def calibration_for(settings: Settings, machine: Machine, spec: ModelSpec) -> Calibration | None:
-    """What was measured for models like `spec`; None: nothing yet."""
+    """What was measured for models like `spec` on the machine as it is; None: nothing yet."""
+    if not calibrate_store.path_of(settings.cache).exists():
+        return None
     return calibrate_store.load(settings.cache, identity(settings, machine), class_of(spec))
 
 
