@@ -13,11 +13,12 @@ Each differing tensor is shown with the number of bytes that differ.
 
 import argparse
 import contextlib
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -124,36 +125,47 @@ def _all(given: argparse.Namespace, folder: Path) -> None:
         quantize(shortened(read_gguf(given.model), given.cut), model, Recipe("F16"))
     random = folder / "random.imatrix.gguf"
     random_matrix(random, model)
-    print(
-        f"{'type':10}{'matrix':>7}{'tensors':>9}{'same':>6}{'ours s':>9}{'native s':>9}{'ratio':>7}"
-    )
-    ratios, identical, wrong = [], 0, 0
+    print(f"{'type':10}{'matrix':>7}{'tensors':>9}{'same':>6}{'seconds':>9}{'native':>8}{'ratio':>7}"
+          f"{'CPU s':>8}{'native':>8}{'ratio':>7}{'MB':>6}{'native':>8}")  # fmt: skip
+    ratios: list[tuple[float, float]] = []
+    identical, wrong = 0, 0
     for kind in given.types.split(","):
         matrix = {"random": random, "": random if kind in NEED_MATRIX else None}.get(
             given.imatrix, Path(given.imatrix)
         )
         extra = ["--imatrix", str(matrix)] if matrix else []
         ours, theirs = folder / "ours.gguf", folder / "theirs.gguf"
-        mine, ours_peak = _timed([sys.executable, "-m", "snugly", "quantize", str(model), "--to", kind,
-                       "--out", str(ours), "--threads", str(given.threads), *extra])  # fmt: skip
-        native, theirs_peak = _timed([str(given.native), "--allow-requantize", *extra, str(model),
-                         str(theirs), kind, str(given.threads)])  # fmt: skip
+        own = [sys.executable, "-m", "snugly", "quantize", str(model), "--to", kind]
+        mine = _run([*own, "--out", str(ours), "--threads", str(given.threads), *extra])
+        other = [str(given.native), "--allow-requantize", *extra, str(model), str(theirs)]
+        native = _run([*other, kind, str(given.threads)])
         same, different = compared(ours, theirs)
-        ratios.append(native / mine)
+        ratios.append((native.seconds / mine.seconds, native.processor / mine.processor))
         identical, wrong = identical + same, wrong + len(different)
         print(f"{kind:10}{'yes' if matrix else 'no':>7}{same + len(different):9}{same:6}"
-              f"{mine:9.2f}{native:9.2f}{native / mine:7.2f}{ours_peak / 1e6:9.0f}{theirs_peak / 1e6:11.0f}", flush=True)  # fmt: skip
+              f"{mine.seconds:9.2f}{native.seconds:8.2f}{ratios[-1][0]:7.2f}"
+              f"{mine.processor:8.2f}{native.processor:8.2f}{ratios[-1][1]:7.2f}"
+              f"{mine.memory / 1e6:6.0f}{native.memory / 1e6:8.0f}", flush=True)  # fmt: skip
         for line in different[:5]:
             print(f"    {line}")
         ours.unlink()
         theirs.unlink()
-    print(f"{identical} tensors the same, {wrong} different; speed, native time to ours: "
-          f"{float(np.exp(np.mean(np.log(ratios)))):.2f} on the geometric mean")  # fmt: skip
+    wall, processor = np.exp(np.mean(np.log(ratios), axis=0))
+    print(f"{identical} tensors the same, {wrong} different; speed, native time to ours, geometric"
+          f" mean: {wall:.2f} by the clock, {processor:.2f} by processor time")  # fmt: skip
 
 
-def _timed(command: list[str]) -> tuple[float, int]:
-    """Seconds, and the most memory of all its processes together (sampled; no file pages)."""
-    start, most = time.perf_counter(), 0
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one command took. `processor` counts all cores, and holds on a busy machine too."""
+
+    seconds: float
+    processor: float
+    memory: int  # most bytes of all its processes together, without pages of files
+
+
+def _run(command: list[str]) -> Run:
+    start, before, most = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), 0
     with (
         tempfile.TemporaryFile("w+") as said,
         subprocess.Popen(command, stdout=said, stderr=said) as process,
@@ -165,7 +177,9 @@ def _timed(command: list[str]) -> tuple[float, int]:
         if process.returncode:
             said.seek(0)
             sys.exit(f"{' '.join(command)}\n{said.read()[-2000:]}")
-    return time.perf_counter() - start, most
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(time.perf_counter() - start, spent, most)
 
 
 def _held(process: psutil.Process) -> int:
