@@ -60,7 +60,18 @@ def test_a_box_holds_the_file_with_its_cache(
     assert "Raspberry" in remarks or "assumed" in remarks or "snugly run" in remarks
 
 
+def test_speed_has_its_price(call: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, _, remarks = call("--budget", "90kB", "--min-speed", "1e9", "--no-refine",
+                            "--out", str(tmp_path / "fast.gguf"))  # fmt: skip
+    assert code == 4
+    assert "is expected to reach" in remarks
+    assert not (tmp_path / "fast.gguf").exists()
+
+
 def test_nonsense_is_said(call: Callable[..., tuple[int, str, str]]) -> None:
     code, _, remarks = call("--budget", "much")
     assert code == 2
     assert "no size" in remarks
+    code, _, remarks = call("--budget", "1MB", "--tensor", "a=Q8_0")
+    assert code == 2
+    assert "belong to --to" in remarks

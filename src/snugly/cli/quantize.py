@@ -25,6 +25,7 @@ def quantize(
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
     calibrate: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
     refine: bool | None = None,
+    min_speed: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     out: str = "",
     imatrix: str = "",
     tensor: Annotated[tuple[str, ...], Parameter(negative="")] = (),
@@ -55,6 +56,9 @@ def quantize(
         and code when left out.
     refine
         Measure groups of tensors and choose again; when left out, for small models alone.
+    min_speed
+        Tokens per second that the file must reach, as `snugly plan` expects, with --budget
+        or --fit.
     out
         File to write; beside nothing that exists. In this folder when left out.
     imatrix
@@ -70,6 +74,7 @@ def quantize(
         Print what was written as JSON.
     """
     from snugly.cli.progress import shown
+    from snugly.cli.quantize_fit import Wanted, quantize_to_fit
     from snugly.quantize.convert import outline
     from snugly.quantize.convert import quantize as write
     from snugly.quantize.open import open_source
@@ -80,7 +85,16 @@ def quantize(
     if threads < 0:
         raise UserError("--threads is below zero.", "", "Leave it out to use every core.")
     if budget or fit is not None:
-        _fit(source, budget, fit, context, calibrate, refine, out, resume, threads, as_json)
+        if imatrix or tensor:
+            raise UserError(
+                "--imatrix and --tensor belong to --to.",
+                "With --budget or --fit the model is read to learn what matters, and every type"
+                " is chosen.",
+                "Leave them out, or leave --budget and --fit out.",
+            )
+        wanted = Wanted(_bytes(budget), None if fit is None else " ".join(fit), context, calibrate,
+                        refine, min_speed, out, threads or None, resume, as_json)  # fmt: skip
+        quantize_to_fit(open_source(source, settings()), wanted)
         return
     recipe = Recipe(to, tuple(map(_pair, tensor)))
     opened = open_source(source, settings())
@@ -100,25 +114,13 @@ def quantize(
         _print(done)
 
 
-def _fit(
-    source: str, budget: str, fit: list[str] | None, context: int | None,
-    calibrate: tuple[str, ...], refine: bool | None, out: str, resume: bool, threads: int,
-    as_json: bool,
-) -> None:  # fmt: skip
-    from snugly.cli.quantize_fit import Wanted, quantize_to_fit
-    from snugly.quantize.open import open_source
-    from snugly.settings import settings
+def _bytes(budget: str) -> int | None:
     from snugly.units import parse_bytes
 
     try:
-        n_bytes = parse_bytes(budget) if budget else None
+        return parse_bytes(budget) if budget else None
     except ValueError as error:
         raise UserError("--budget is no size.", f"It is {error}.", "Write 6GB or 900MiB.") from None
-    wanted = Wanted(
-        n_bytes, None if fit is None else " ".join(fit), context,
-        calibrate, refine, out, threads or None, resume, as_json,
-    )  # fmt: skip
-    quantize_to_fit(open_source(source, settings()), wanted)
 
 
 def document(done: "Quantized", to: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Wanted:
     context: int | None
     calibrate: tuple[str, ...]
     refine: bool | None
+    min_speed: float | None
     out: str
     threads: int | None
     resume: bool
@@ -44,7 +45,7 @@ def quantize_to_fit(opened: "Opened", wanted: Wanted) -> None:
     learned, held = texts(wanted.calibrate)
     task = Task(opened.source, None if whole else wanted.budget, _place(path, wanted, whole),
                 learned, held, settings().cache / "sensitivity", wanted.threads, wanted.refine,
-                wanted.resume)  # fmt: skip
+                wanted.min_speed, wanted.resume)  # fmt: skip
 
     def name(fit: "Fit") -> Path:
         return Path(wanted.out or f"{opened.name}-{fit.n_bytes / 1e9:.3g}GB.gguf").expanduser()

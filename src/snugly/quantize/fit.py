@@ -46,6 +46,13 @@ class Fitter:
     sensitivity: Sensitivity
     imatrix: Imatrix
     factors: Mapping[str, float] = field(default_factory=dict)  # tensor -> measured correction
+    prices: Mapping[str, float] = field(default_factory=dict)  # type -> nats per weight, for speed
+
+    @property
+    def table(self) -> str:
+        """The embeddings where they are read a row per token, and cost no time; else nothing."""
+        apart = "output.weight" in self.sensitivity.errors
+        return "token_embd.weight" if apart else ""
 
     def fit(self, budget: int) -> Fit:
         """Types for a file of at most `budget` bytes.
@@ -102,8 +109,12 @@ class Fitter:
             errors = self.sensitivity.errors.get(tensor.name)
             if errors and is_quantizable(tensor, architecture):
                 names.append(tensor.name)
-                items.append([Option(kind, _bytes(tensor, kind), self._cost(tensor.name, kind))
-                              for kind in errors])  # fmt: skip
+                weights = 0 if tensor.name == self.table else tensor.n_elements
+                items.append([
+                    Option(kind, _bytes(tensor, kind),
+                           self._cost(tensor.name, kind) + self.prices.get(kind, 0.0) * weights)
+                    for kind in errors
+                ])  # fmt: skip
         return names, items
 
     def _overhead(self, names: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from snugly.errors import UserError
 from snugly.model.progress import Progress
 from snugly.quantize.fit import Fit, Fitter, learn, write
 from snugly.quantize.fit_box import Place, largest
+from snugly.quantize.fit_speed import fast_enough
 from snugly.quantize.fit_swaps import factors, groups_of, measured_groups
 from snugly.quantize.measure import Text, Watch, bundled, measure_all, read_texts
 from snugly.quantize.measure_loss import Loss
@@ -90,6 +91,7 @@ class Task:
     folder: Path  # of what was learnt
     threads: int | None = None
     refine: bool | None = None  # None: when it is quick
+    least_tps: float | None = None  # tokens per second that decoding must reach on the box
     resume: bool = False
 
 
@@ -109,7 +111,7 @@ def fit_and_write(
     with steps("Learning what matters") as watch:
         fitter = learn(path, task.source, task.learned, task.folder, tiny=tiny,
                        threads=task.threads, watch=watch)  # fmt: skip
-    fit = fitter.fit(task.budget) if task.budget is not None else largest(fitter, task.place)
+    fit = _chosen(task, fitter)
     out = name(fit)
     start = _took(seconds, "learn", start)
     write(fitter, fit, out, threads=task.threads, progress=progress, resume=task.resume)
@@ -135,6 +137,15 @@ def fit_and_write(
     return Fitted(out, fit, found[int(better)], task.held, rows, better, seconds)
 
 
+def _chosen(task: Task, fitter: Fitter) -> Fit:
+    if task.budget is None:
+        fit = largest(fitter, task.place)
+        return fast_enough(fitter, task.place, fit.n_bytes, task.least_tps or 0.0)
+    if task.least_tps is None:
+        return fitter.fit(task.budget)
+    return fast_enough(fitter, task.place, task.budget, task.least_tps)
+
+
 def _took(seconds: dict[str, float], what: str, start: float) -> float:
     now = time.monotonic()
     seconds[what] = round(now - start, 3)
@@ -149,7 +160,7 @@ def _again(
         measured = measured_groups(task.source.paths[0], out, groups_of(list(fit.recipe.exact)),
                                    task.learned, threads=task.threads)  # fmt: skip
     corrected = fitter.corrected(factors(fitter, out, measured))
-    second = corrected.fit(fit.n_bytes if task.budget is None else task.budget)
+    second = _chosen(replace(task, budget=task.budget or fit.n_bytes), corrected)
     if second.recipe.exact == fit.recipe.exact:
         return None
     path = out.with_name(f".{out.stem}-refined{out.suffix}")
