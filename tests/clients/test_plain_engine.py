@@ -66,6 +66,33 @@ def test_tokens_there_and_back(server: Server) -> None:
     assert "im_start" in info["chat_template"]
 
 
+def test_prompts_are_scored_as_lm_evaluation_harness_asks(server: Server) -> None:
+    text = "The capital of France is Paris"
+    whole = ask(server, "/tokenize", {"model": CHAT, "prompt": text})["tokens"]
+    body = {
+        "model": CHAT, "prompt": [whole, [*whole[:-1], whole[1]]], "temperature": 0,
+        "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True,
+    }  # fmt: skip
+    answer = ask(server, "/v1/completions", body)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    for choice in answer["choices"]:
+        told = choice["logprobs"]
+        assert told["token_logprobs"][0] is None
+        assert told["top_logprobs"][0] is None
+        assert {len(part) for part in told.values()} == {len(whole) + 1}  # and the next token
+        for logprob, top in zip(told["token_logprobs"][1:], told["top_logprobs"][1:], strict=True):
+            assert logprob <= max(top.values())
+    likely, unlikely = (c["logprobs"]["token_logprobs"][-2] for c in answer["choices"])
+    assert likely > unlikely + 5
+    assert answer["choices"][0]["text"].startswith(text)
+    assert answer["usage"]["completion_tokens"] == 2
+    alone = ask(server, "/v1/completions", body | {"prompt": text, "max_tokens": 0})
+    assert alone["choices"][0]["text"] == text
+    longer = ask(server, "/v1/completions", body | {"prompt": text, "max_tokens": 3})
+    assert len(longer["choices"][0]["logprobs"]["tokens"]) == len(whole) + 3
+    assert longer["choices"][0]["text"].startswith(text)
+
+
 def test_infill_as_llama_vim_sends_it(server: Server, coder: str) -> None:
     body = {
         "model": coder, "id_slot": 0, "prompt": "    return ", "n_predict": 12, "top_k": 40,
@@ -140,7 +167,7 @@ def test_a_coders_template_says_that_it_fills_in(server: Server, coder: str) -> 
 
 
 def test_slots_and_pushes_are_refused(server: Server) -> None:
-    assert raw(server, "/slots")[0] == 501
+    assert raw(server, "/slots")[0] == 403
     assert raw(server, "/api/push", {"model": CHAT})[0] == 401
     assert raw(server, "/no/such/route")[0] == 404
     assert raw(server, "/v1/chat/completions", {"messages": "x", "model": CHAT})[0] == 400

@@ -54,7 +54,7 @@ async def test_the_lists_of_models_name_it() -> None:
             assert "tiny" in (await it.client.get(path)).text, path
         await it.chat()
         running = (await it.client.get("/api/ps")).json()["models"]
-        assert [model["name"] for model in running] == ["test/tiny"]
+        assert [model["name"] for model in running] == ["test/tiny:latest"]
 
 
 async def test_embeddings_beside_chat() -> None:

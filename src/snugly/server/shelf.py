@@ -64,10 +64,20 @@ class Shelf:
                     f"There is no model called {name[:200]!r}.",
                     "Files cannot be named from outside.",
                 )
-            found = match(_without_latest(ref), installed)
+            found = self._matched(ref, installed)
         volume = self._volume(found)
         self._known[name] = volume
         return volume
+
+    def _matched(self, ref: Ref, installed: tuple[Installed, ...]) -> Installed:
+        """What is meant; `smollm2:latest`, as Ollama's clients say it, is `smollm2`."""
+        try:
+            return match(ref, installed)
+        except UnknownModel:
+            short = ref.text.removesuffix(":latest")
+            if short == ref.text:
+                raise
+            return self._given.get(short) or match(parse(short), installed)
 
     def all(self) -> tuple[Volume, ...]:
         """Every model that can be read, by name."""
@@ -117,10 +127,3 @@ class Shelf:
         if key not in self._specs:
             self._specs[key] = read_spec(path)
         return self._specs[key]
-
-
-def _without_latest(ref: Ref) -> Ref:
-    """`smollm2:latest`, as Ollama's clients say it, is `smollm2`."""
-    if ref.kind is RefKind.NAME and ref.tag == "latest":
-        return parse(ref.text.rpartition(":")[0])
-    return ref

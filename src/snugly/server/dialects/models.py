@@ -67,10 +67,15 @@ def ollama_details(card: ModelCard) -> Body:
     }
 
 
+def ollama_name(name: str) -> str:
+    """A name with a tag: Open WebUI adds `:latest` to others, and looks for that in the lists."""
+    return name if ":" in name else f"{name}:latest"
+
+
 def _ollama_entry(card: ModelCard) -> Body:
     return {
-        "name": card.name,
-        "model": card.name,
+        "name": ollama_name(card.name),
+        "model": ollama_name(card.name),
         "size": card.bytes,
         "digest": card.digest,
         "details": ollama_details(card),
