@@ -60,10 +60,13 @@ class Errors:
         self._draw = np.random.default_rng(0)  # the same model gives the same file
 
     def of_matrix(
-        self, rows: Callable[[int], Floats], n_rows: int, x: Floats, given: Floats
+        self, rows: Callable[[int], Floats], inputs: Floats, x: Floats, given: Floats
     ) -> Cost:
-        """A matrix: `rows(i)` is its row i; `x` [places, in], `given` [places, out]."""
-        inputs = np.einsum("ti,ti->i", x, x) / np.float32(len(x))
+        """A matrix: `rows(i)` is its row i; `x` [places, in], `given` [places, out].
+
+        `inputs` are the mean squares of what comes in, which may be of more text than `x`.
+        """
+        n_rows = given.shape[1]
         weight = np.einsum("to,to->o", given, given, dtype=np.float64)
         picked = self._pick(weight, min(ROWS, n_rows))
         places = np.linspace(0, len(x) - 1, min(PLACES, len(x))).round().astype(int)

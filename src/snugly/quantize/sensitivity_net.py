@@ -13,21 +13,14 @@ from numpy.typing import NDArray
 
 from snugly.quantize.kernels import dequantize_rows
 from snugly.quantize.reader import Source
-from snugly.quantize.sensitivity_parts import (
-    attend,
-    attend_back,
-    gelu,
-    norm,
-    norm_back,
-    silu,
-    turn,
-)
+from snugly.quantize.sensitivity_parts import attend, attend_back, gelu, norm, norm_back, silu, turn
 from snugly.quantize.sensitivity_shape import Shape, shape_of
 from snugly.quantize.types import SourceTensor
 
 Floats = NDArray[np.float32]
 # (name of the tensor, what comes in [places, in], gradient of what goes out [places, out])
 Seen = Callable[[str, Floats, Floats], None]
+Entering = Callable[[str, Floats], None]  # name of the tensor, what comes in [places, in]
 SLICE = 8192  # rows of the head that are decoded at once
 
 
@@ -132,13 +125,17 @@ class Layer:
         self._prefix = f"blk.{number}."
         self._weights = weights
         self._matrices: dict[str, Floats] = {}
+        self._entering: Entering | None = None
         self._factors = weights.vector("rope_freqs.weight")
         if self._factors is None:
             self._factors = weights.vector("rope_factors_short.weight")
 
-    def forward(self, h: Floats) -> Floats:
-        """The residual stream after this layer."""
-        return self._run(h)["out"]  # type: ignore[no-any-return]
+    def forward(self, h: Floats, entering: Entering | None = None) -> Floats:
+        """The residual stream after this layer; `entering` is shown what every matrix gets."""
+        self._entering = entering
+        out: Floats = self._run(h)["out"]
+        self._entering = None
+        return out
 
     def backward(self, h: Floats, given: Floats, seen: Seen) -> Floats:
         """Gradient over the stream before this layer; `seen` is shown every matrix."""
@@ -271,7 +268,10 @@ class Layer:
         return self._matrices[part]
 
     def _linear(self, part: str, x: Floats) -> Floats:
-        found = x.reshape(-1, x.shape[-1]) @ self._matrix(part).T
+        flat = x.reshape(-1, x.shape[-1])
+        if self._entering:
+            self._entering(f"{self._prefix}{part}.weight", flat)
+        found = flat @ self._matrix(part).T
         bias = self._weights.vector(f"{self._prefix}{part}.bias")
         if bias is not None:
             found += bias

@@ -21,6 +21,9 @@ _CHECKED = 96  # places that are compared with the engine
 # Nats per token. The engine rounds what comes in to 8 bits where weights are quantized, which
 # costs up to 0.007 (Gemma 3 270M in Q4_K_M); a wrong rotation or norm costs more than 1.
 _TRUSTED = 0.05
+# One text of so many goes back too. What comes in needs the most text (8,960 columns, some of
+# them rarely used); gradients only rank 200 tensors, and going back takes twice the time.
+_BACK = 2
 _TABLE_ROWS = 64  # places whose embeddings are tried
 
 
@@ -77,6 +80,7 @@ class Calibration:
         self._net, self._tokens, self._say = net, tokens, say
         self._errors = Errors(threads, tiny)
         self._costs: dict[str, Cost] = {}
+        self._inputs: dict[str, Floats] = {}
         self._draw = np.random.default_rng(1)
         self._steps = 2 * net.shape.layers + 2
         self._done = 0
@@ -84,12 +88,14 @@ class Calibration:
     def costs(self) -> dict[str, Cost]:
         """Of every matrix of the model."""
         h = self._net.embed(self._tokens)
-        streams = [h]
+        streams = [h[::_BACK]]
         for number in range(self._net.shape.layers):
-            h = self._net.layer(number).forward(h)
-            streams.append(h)
+            h = self._net.layer(number).forward(h, self._entering)
+            streams.append(h[::_BACK])
             self._step("forwards")
-        given = self._net.final_back(h, self._head(self._net.final(streams.pop())))
+        self._entering(self._net.head, self._net.final(h))
+        last = streams.pop()
+        given = self._net.final_back(last, self._head(self._net.final(last)))
         self._step("the head")
         for number in reversed(range(self._net.shape.layers)):
             given = self._net.layer(number).backward(streams.pop(), given, self._seen)
@@ -102,10 +108,13 @@ class Calibration:
         self._done += 1
         self._say({"step": self._done, "of": self._steps, "what": what})
 
+    def _entering(self, name: str, x: Floats) -> None:
+        self._inputs[name] = np.einsum("ti,ti->i", x, x) / np.float32(len(x))
+
     def _seen(self, name: str, x: Floats, given: Floats) -> None:
         rows = self._net.weights
         self._costs[name] = self._errors.of_matrix(
-            lambda row: rows.rows(name, row, 1), given.shape[1], x, given
+            lambda row: rows.rows(name, row, 1), self._inputs[name], x, given
         )
 
     def _head(self, x: Floats) -> Floats:
@@ -131,7 +140,7 @@ class Calibration:
         name = "token_embd.weight"
         size = np.einsum("tj,tj->t", given, given, dtype=np.float64)
         picked = self._errors.pick(size, min(_TABLE_ROWS, len(given)))
-        tokens = self._tokens.reshape(-1)[picked]
+        tokens = self._tokens[::_BACK].reshape(-1)[picked]
         sample = np.concatenate([self._net.weights.rows(name, int(t), 1) for t in tokens])
         cost = self._errors.of_embedding(
             sample, given[picked], self._net.shape.embedding_scale, float(size.mean())
