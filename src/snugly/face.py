@@ -25,6 +25,7 @@ from snugly.model.footprint import Footprint, possible
 from snugly.model.footprint import footprint as footprint_in
 from snugly.model.module_tree import tree_of_config
 from snugly.plan.types import Fit, Need
+from snugly.plan.words import why
 from snugly.settings import settings
 from snugly.units import parse_bytes
 
@@ -68,6 +69,8 @@ class Planned:
         return found
 
     def _repr_html_(self) -> str:
+        if self.best is None:
+            return f"<p>{escape(' '.join(why(self.outlook.found, self.outlook.box)))}</p>"
         return picture(self.outlook)
 
 
@@ -94,6 +97,8 @@ def plan(
     where = Elsewhere(
         on, _bytes(ram), _bytes(vram), None if bandwidth is None else float(_bytes(bandwidth) or 0)
     )
+    if min_speed is not None and not 0 <= min_speed < math.inf:
+        raise UserError(f"{min_speed} is no speed.", "It is below zero, or not finite.")
     need = Need(
         context, _bytes(budget), task or usual_task(models), kv.upper() if kv else None, min_speed
     )
@@ -145,5 +150,6 @@ def footprint(model: str, dtype: str | Sequence[str] = ()) -> Footprints:
     sourced = config_of(model, settings())
     tree = tree_of_config(sourced.config, sourced.name)
     asked = (dtype,) if isinstance(dtype, str) else tuple(dtype)
-    found = {name: footprint_in(tree, name.lower()) for name in asked or possible(tree)}
+    names = [name.lower() for name in asked] or possible(tree)
+    found = {name: footprint_in(tree, name) for name in names}
     return Footprints(sourced.name, found, (*sourced.remarks, *tree.remarks))

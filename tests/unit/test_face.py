@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -56,6 +57,25 @@ def test_what_is_not_known_is_said(config: str) -> None:
         snugly.plan(config, kv="q9")
     with pytest.raises(AttributeError):
         getattr(snugly, "nonsense")  # noqa: B009
+
+
+def test_what_does_not_fit_says_so_in_a_notebook(config: str) -> None:
+    found = snugly.plan(config, ram="1GiB")
+    assert found.best is None
+    assert "fits that machine" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"budget": "6xx"}, {"budget": -5}, {"min_speed": -1.0}, {"min_speed": float("nan")}],
+)
+def test_amounts_that_are_none(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        snugly.plan("smollm2", **wrong)
+
+
+def test_a_dtype_is_found_however_it_is_written(config: str) -> None:
+    assert snugly.footprint(config, dtype="NF4")["nf4"].true_bytes > 0
 
 
 def test_a_footprint_by_dtype(config: str) -> None:

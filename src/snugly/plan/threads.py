@@ -23,5 +23,8 @@ def threads(machine: Machine) -> tuple[int, str]:
     busy = round(cpu.load.or_else(0.0))
     free = max(1, cores - busy)
     count = "1 thread" if free == 1 else f"{free} threads"
-    why = f"{count}: one per {word} core"
-    return free, why + (f", {busy} of {cores} left to what runs already." if busy else ".")
+    if not busy:
+        return free, f"{count}: one per {word} core."
+    taken = "all" if busy >= cores else str(busy)
+    verb = "is" if busy == 1 < cores else "are"
+    return free, f"{count}: of {cores} {word} cores {taken} {verb} busy with what runs already."
