@@ -34,11 +34,15 @@ def quantize_to_fit(opened: "Opened", wanted: Wanted) -> None:
     """Learn what matters, choose, write, measure, and show it with its neighbours."""
     from snugly.cli.progress import shown
     from snugly.cli.progress_steps import steps
+    from snugly.quantize.convert import outline
     from snugly.quantize.fit_run import Task, fit_and_write, source_path, texts
+    from snugly.quantize.types import Recipe
     from snugly.quantize.writer import check_target
     from snugly.settings import settings
 
     path = source_path(opened.source)
+    for remark in (*opened.source.remarks, *outline(opened.source, Recipe("Q8_0")).remarks):
+        note(remark)  # such as: the source is quantized already
     if wanted.out:  # said before minutes of work
         check_target(Path(wanted.out).expanduser(), opened.source.paths)
     whole = wanted.box is not None or wanted.context is not None
