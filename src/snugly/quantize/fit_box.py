@@ -50,11 +50,11 @@ def largest(fitter: Fitter, place: Place) -> Fit:
     lowest, highest = fitter.bounds()
     best = fitter.fit(lowest)
     if place.way(best) is None:
-        free = sum(place.box.budgets)
+        free = min(sum(place.box.budgets), place.need.budget_bytes or sum(place.box.budgets))
         raise DoesNotFit(
-            f"No quantization of {place.spec.name} fits {place.box.name} with this context.",
+            f"No quantization of {place.spec.name} fits with this context on {place.box.name}.",
             f"The smallest file takes {format_bytes(best.n_bytes)} besides its cache;"
-            f" {format_bytes(free)} can be used.",
+            f" {format_bytes(free)} may be taken.",
             "Ask for a smaller --context, or take a smaller model.",
         )
     top = fitter.fit(highest)
