@@ -138,11 +138,10 @@ def _add(parts: Parts, piece: str, text: str) -> Parts:
         return _graphics(parts, piece, text)
     sockets = min(count, MOST_SOCKETS)
     parts = replace(parts, model=model, sockets=sockets, remarks=remarks)
-    parts = replace(parts, ram_gb=parts.ram_gb or size)
     graphics = re.search(r"\b(geforce|rtx|gtx|rx|arc|radeon|quadro)\b.*", piece)
     if graphics and graphics[0] not in model.name.lower():
-        return _graphics(replace(parts, ram_gb=0.0), graphics[0], text)
-    return parts
+        return _graphics(parts, graphics[0], text)  # a bare amount is the card's
+    return replace(parts, ram_gb=parts.ram_gb or size)
 
 
 def _bare(piece: str) -> str:
@@ -260,5 +259,6 @@ def _unknown(piece: str, text: str) -> UserError:
         f"The box {text!r} is not known.",
         f"No data sheet of {piece!r} is at hand.",
         (f"Did you mean {', '.join(names)}? " if names else "")
-        + "Or give figures: --ram, --vram and --bandwidth.",
+        + "Or name its parts, as in `ryzen 5 5600, rtx 3060, 16gb ram` or `16gb laptop`;"
+        " or give figures: --ram, --vram and --bandwidth.",
     )

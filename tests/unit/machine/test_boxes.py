@@ -276,6 +276,21 @@ def test_figures_are_near_the_box_that_they_describe() -> None:
     assert told / 6 < guessed <= told
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ryzen 5 3600 16gb ram rx 6600",
+        "ryzen 5 3600 rx 6600 16gb ram",
+        "ryzen 5 3600 rx 6600 8gb, 16gb",
+        "16gb ddr4 ryzen 5 3600 rx 6600 8gb",
+    ],
+)
+def test_ram_that_was_named_beside_a_processor_and_a_card_counts(text: str) -> None:
+    found = box(text)
+    assert [pool.total_bytes for pool in found.pools] == [16 * GiB, 8 * GiB]
+    assert not any("RAM was not named" in fact.how for fact in found.missing)
+
+
 def test_names_for_completion() -> None:
     assert known("4060 ti") == ("rtx 4060 ti 16gb", "rtx 4060 ti 8gb")
     assert "m3 max 64gb" in known("m3 max")
