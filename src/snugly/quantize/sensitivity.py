@@ -85,7 +85,8 @@ def write_sensitivity(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        file.write(writer.header(pairs, tensors) + data)
+        # llama.cpp reads whole units: the last tensor is padded too.
+        file.write(writer.header(pairs, tensors) + data + bytes(-len(data) % writer.ALIGNMENT))
     os.replace(file.name, path)
 
 

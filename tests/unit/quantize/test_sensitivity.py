@@ -131,5 +131,6 @@ def test_a_file_of_sensitivities_is_an_importance_matrix(tmp_path: Path) -> None
     known = fitter(tmp_path)
     assert known.imatrix.weights("blk.0.ffn_up.weight").shape == (WIDTH,)
     assert known.imatrix.chunks == 2
+    assert (tmp_path / "kept.gguf").stat().st_size % 32 == 0  # or llama.cpp will not read it
     with pytest.raises(BadModelFile, match="sensitivities"):
         read_sensitivity(tmp_path / "m.gguf")
