@@ -7,20 +7,15 @@ only adds ways, so it never makes the answer worse (a property test holds that).
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 from snugly.plan.box import Box
+from snugly.plan.found import Found
 from snugly.plan.memory import pool_uses
 from snugly.plan.placement import placements
 from snugly.plan.preference import (
-    CLEARLY,
-    PATIENT,
-    beats,
     brisk,
     keeps_up,
     merit,
-    merits,
-    pace,
     rate,
     shares,
     shortened,
@@ -51,81 +46,6 @@ _KINDS = (
     "F16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K", "Q2_K", "IQ4_XS", "IQ3_S", "IQ2_XXS",
 )  # fmt: skip
 KV_TYPES = ("F16", "Q8_0")  # Q8_0: 0.531 of F16; what is smaller costs answers
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found: of every candidate the best way to run it, or none."""
-
-    need: Need
-    task: Task
-    fits: tuple[Fit, ...]  # best first
-    unfit: tuple[Candidate, ...]  # of no candidate that is in `fits`
-
-    @cached_property
-    def front(self) -> tuple[Fit, ...]:
-        """The recommendation, and what nothing beats in quality, speed, wait and context."""
-        kept: list[Fit] = []
-        own = {id(fit): merits(fit, self.task) for fit in self.fits}
-        for fit in sorted(self.fits, key=lambda fit: own[id(fit)], reverse=True):
-            # who beats it came before it
-            if fit is self.best or not any(beats(own[id(one)], own[id(fit)]) for one in kept):
-                kept.append(fit)
-        places = {id(fit): place for place, fit in enumerate(self.fits)}
-        return tuple(sorted(kept, key=lambda fit: places[id(fit)]))
-
-    @property
-    def best(self) -> Fit | None:
-        """The recommendation."""
-        return self.fits[0] if self.fits else None
-
-    @property
-    def faster(self) -> Fit | None:
-        """The best of those half as fast again as the recommendation; None: there is none.
-
-        Its context is no shorter, and its first word is not late where the other's is not.
-        """
-        if self.best is None:
-            return None
-        wanted = 1.5 * rate(self.best, self.task)
-        latest = max(self.task.patience_s, self.best.speed.first_token_s.expected)
-        quick = [fit for fit in self._others(latest) if rate(fit, self.task) >= wanted]
-        return max(quick, key=lambda fit: fit.candidate.quality, default=None)
-
-    @property
-    def better(self) -> Fit | None:
-        """The quickest of those that answer clearly better than the recommendation; None: none.
-
-        Not what is slower than a third of the pace, or later than three times the patience.
-        """
-        if self.best is None:
-            return None
-        wanted = self.best.candidate.quality + CLEARLY
-        slowest = pace(self.need, self.task) / PATIENT
-        good = [
-            fit
-            for fit in self._others(self.task.patience_s * PATIENT)
-            if fit.candidate.quality >= wanted and rate(fit, self.task) >= slowest
-        ]
-        return max(good, key=lambda fit: rate(fit, self.task), default=None)
-
-    def _others(self, latest_s: float) -> list[Fit]:
-        """What is on the front, begins in time, and has no less of its context than the best."""
-        cut = shortened(self.fits[0], self.need, self.task)
-        return [
-            fit
-            for fit in self.front
-            if fit.speed.first_token_s.expected <= latest_s
-            and shortened(fit, self.need, self.task) <= cut
-        ]
-
-    @property
-    def by_model(self) -> tuple[Fit, ...]:
-        """Of each model on the front its best way, best first."""
-        seen: dict[str, Fit] = {}
-        for fit in self.front:
-            seen.setdefault(fit.candidate.model, fit)
-        return tuple(seen.values())
 
 
 def search(

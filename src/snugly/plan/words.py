@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterator
 
 from snugly.plan.box import Box
+from snugly.plan.found import Found
 from snugly.plan.preference import CLEARLY, keeps_up, pace
-from snugly.plan.search import Found
 from snugly.plan.tasks import Task
 from snugly.plan.types import Fit, Interval
 from snugly.units import format_seconds

@@ -18,8 +18,9 @@ from snugly.model.config import spec_of_config
 from snugly.model.quant_size import USUAL_TYPES, in_type
 from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
+from snugly.plan.found import Found
 from snugly.plan.preference import CLEARLY, PATIENT, beats, keeps_up, key, merits
-from snugly.plan.search import Found, search, survey
+from snugly.plan.search import search, survey
 from snugly.plan.tasks import TASKS, task_named
 from snugly.plan.types import Candidate, EngineFacts, Need
 from snugly.units import GiB
