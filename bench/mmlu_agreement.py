@@ -101,6 +101,7 @@ def main() -> None:
             print(f"item {number}: {LETTERS[best(a)]} here, {LETTERS[best(b)]} there,"
                   f" {gap:.4f} apart there")  # fmt: skip
     far = [abs(x - y) for a, b in zip(ours, theirs, strict=True) for x, y in zip(a, b, strict=True)]
+    counts = ", ".join(f"{x} {sum(best(a) == i for a in ours)}" for i, x in enumerate(LETTERS))
     right = sum(best(a) == item["answer"] for a, item in zip(ours, items, strict=True))
     print(f"{same} of {len(items)} choices equal transformers' ({100 * same / len(items):.1f}%)")
     print(

@@ -15,6 +15,7 @@ from snugly.server.dialects.types import Loaded, ModelCard
 from snugly.server.service import Service
 from snugly.server.shelf import Volume
 
+_WORDS = frozenset({"tokenizer.ggml.tokens"})
 # Models that turn text into vectors although their architecture is a decoder's say so in
 # their names alone.
 _VECTOR_NAMES = ("embed", "bge-", "gte-", "e5-", "minilm")
@@ -43,13 +44,13 @@ async def full_card_of(service: Service, name: str) -> ModelCard:
     Raises: UnknownModel, BadModelFile.
     """
     volume = await service.volume(name)
-    header = await asyncio.to_thread(read_header, volume.installed.path)
+    header = await asyncio.to_thread(read_header, volume.installed.path, _WORDS)
     card = await card_of(service, name)
     kept = {key: value for key, value in header.metadata.items() if not isinstance(value, list)}
     found = card.capabilities
     if "completion" in found and "insert" not in found:
         # Qwen's headers name no marker as such: the vocabulary tells.
-        words = header.metadata.get("tokenizer.ggml.tokens")
+        words = header.metadata.get(*_WORDS)
         marks = set(MARKERS).intersection(words if isinstance(words, list) else ())
         if fim_family(volume.spec.special_tokens, marks, f"{volume.spec.name} {volume.name}"):
             found += ("insert",)
