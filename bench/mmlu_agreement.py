@@ -107,6 +107,7 @@ def main() -> None:
     print(
         f"log probabilities differ by {sum(far) / len(far):.4f} on average, {max(far):.4f} at most"
     )
+    print(f"chosen here: {counts}")
     print(f"accuracy {right} of {len(items)}; {4 * len(items)} lists scored in {seconds:.1f} s")
 
 
