@@ -5,25 +5,22 @@ only adds ways, so it never makes the answer worse (a property test holds that).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from snugly.plan.box import Box
+from snugly.plan.buffers import TAKES_OVER
 from snugly.plan.found import Found
 from snugly.plan.memory import pool_uses
 from snugly.plan.placement import placements
 from snugly.plan.preference import (
-    brisk,
     keeps_up,
     merit,
-    rate,
-    shares,
     shortened,
-    worth_of,
 )
 from snugly.plan.preference import key as key
+from snugly.plan.prospects import Bar, limits_of
 from snugly.plan.speed import predict
-from snugly.plan.speed_lanes import prices_of
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
 from snugly.plan.tasks import Task, task_named
 from snugly.plan.types import (
@@ -40,11 +37,6 @@ from snugly.units import MiB
 LEAST_CONTEXT = 512  # below this not even a question and its answer have room
 UBATCHES = (512, 128)  # llama.cpp's default, and one for tight machines
 _HEADER = 64 * MiB  # more than any file has beside its weights
-_PROBE = 1 << 30
-# One tensor type of each kind that has a price of its own.
-_KINDS = (
-    "F16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "Q3_K", "Q2_K", "IQ4_XS", "IQ3_S", "IQ2_XXS",
-)  # fmt: skip
 KV_TYPES = ("F16", "Q8_0")  # Q8_0: 0.531 of F16; what is smaller costs answers
 
 
@@ -75,9 +67,9 @@ def survey(
     task = task_named(need.task)
     fits: list[Fit] = []
     unfit: list[Candidate] = []
-    bar = _Bar()
+    bar = Bar()
     room = sum(box.budgets)
-    limits = _limits(box, learned)
+    limits = limits_of(box, learned)
     for candidate in sorted(candidates, key=lambda one: -one.quality):
         if candidate.file_bytes - _HEADER > room:
             unfit.append(candidate)
@@ -95,60 +87,9 @@ def survey(
     return _found(need, task, fits, unfit)
 
 
-@dataclass(slots=True)
-class _Bar:
-    """What was found so far, as the least that whatever comes later has to reach."""
-
-    fastest: float = 0.0  # of all
-    keeping: float = 0.0  # the fastest of those that keep up
-    merit: float = -math.inf  # the best of those that keep up
-    worth: float = 0.0  # the best of the others
-
-    def above(self, quality: float, tps: float, wait_s: float, need: Need, task: Task) -> bool:
-        """Whether something no faster than this can be neither the best nor the quickest."""
-        parts = shares(tps, wait_s, need, task)
-        quickest = tps if task.writes else task.prompt_tokens / max(1e-9, wait_s)
-        if parts == (1.0, 1.0):
-            return quickest <= self.keeping and quality + brisk(tps, wait_s, task) <= self.merit
-        worth = quality * parts[0] * parts[1]
-        return quickest <= self.keeping or (quickest <= self.fastest and worth <= self.worth)
-
-    def raise_to(self, fit: Fit, need: Need, task: Task) -> None:
-        """Takes one more into account."""
-        speed = rate(fit, task)
-        self.fastest = max(self.fastest, speed)
-        self.worth = max(self.worth, worth_of(fit, need, task))
-        if keeps_up(fit, need, task):
-            self.keeping = max(self.keeping, speed)
-            self.merit = max(self.merit, merit(fit, task))
-
-
 def _found(need: Need, task: Task, fits: list[Fit], unfit: list[Candidate]) -> Found:
     fits.sort(key=lambda fit: key(fit, need, task), reverse=True)
     return Found(need, task, tuple(fits), tuple(unfit))
-
-
-def _limits(box: Box, learned: Corrections) -> Callable[[int, int], tuple[float, float]]:
-    """(tokens per second, seconds to the first) that no prediction for this box beats.
-
-    For the bytes of weights that a token reads, and the tokens of a prompt.
-    """
-    prices = [
-        prices_of(processor, repack, True)
-        for processor in box.processors
-        for repack in (True, False)
-    ]
-    token = min(price.token(((kind, _PROBE),), None) for price in prices for kind in _KINDS)
-    prompt = min(price.prompt(((kind, _PROBE),), None) for price in prices for kind in _KINDS)
-    taught = [correction.mean for pair in learned.by_class.values() for correction in pair]
-    quicker = math.exp(min([0.0, *taught])) / _PROBE
-    side_by_side = max(1, len(box.pools) - 1)  # GPUs that work on different micro-batches
-
-    def limits(read_bytes: int, prompt_tokens: int) -> tuple[float, float]:
-        tps = 1 / (token * quicker * max(1, read_bytes))
-        return tps, prompt * quicker * read_bytes * prompt_tokens / side_by_side
-
-    return limits
 
 
 def best_way(
@@ -160,7 +101,7 @@ def best_way(
 ) -> Fit | None:
     """The best way to run one candidate, or None when no way fits.
 
-    Where none can have more merit than `bar`, the first that keeps up.
+    The first that is found, where no other can have more merit than `bar`.
     """
     build = candidate.build
     if need.context is not None and need.context > build.context_train:
@@ -168,20 +109,31 @@ def best_way(
     if candidate.file_bytes - _HEADER > sum(box.budgets):
         return None
     task = task_named(need.task)
+    ways = (
+        _best_at(box, candidate, context, need, learned, bar)
+        for context in contexts(build.context_train, need, task)
+    )
+    return next((way for way in ways if way is not None), None)  # shorter is never better
+
+
+def _best_at(
+    box: Box, candidate: Candidate, context: int, need: Need, learned: Corrections, bar: float
+) -> Fit | None:
+    """The best way at one context; what could only save memory is not tried."""
+    task = task_named(need.task)
     best: Fit | None = None
-    for context in contexts(build.context_train, need, task):
-        for setup in setups(context, need, bool(box.engine.repacks)):
-            fit = _fit(box, candidate, setup, task, need, learned)
-            if fit is None:
-                continue
-            if best is None or key(fit, need, task) > key(best, need, task):
-                best = fit
-            if _nothing_gained(box, fit):
-                break  # what follows saves memory only
-            if keeps_up(fit, need, task) and _at_most(box, fit, task, learned) <= bar:
-                break
-        if best is not None:
-            return best  # a shorter context is never better
+    for setup in setups(context, need, bool(box.engine.repacks)):
+        if best is not None and not setup.repack and not _repacks(box, best):
+            continue
+        fit = _fit(box, candidate, setup, task, need, learned)
+        if fit is None:
+            continue
+        if best is None or key(fit, need, task) > key(best, need, task):
+            best = fit
+        if _nothing_gained(box, fit):
+            break
+        if bar > -math.inf and _at_most(box, fit, need, learned) <= bar:
+            break
     return best
 
 
@@ -193,15 +145,32 @@ def _nothing_gained(box: Box, fit: Fit) -> bool:
     there, layers = fit.placement, len(fit.candidate.build.layers) + 1
     on_gpus = sum(there.gpu_layers) == layers and there.kv_on_gpu and not there.cpu_experts
     whole = len(box.pools) == 1 or on_gpus
-    return whole and not (fit.setup.repack and box.engine.repacks)
+    return whole and not (fit.setup.repack and _repacks(box, fit))
 
 
-def _at_most(box: Box, fit: Fit, task: Task, learned: Corrections) -> float:
-    """The merit it would have if everything were on the first GPU."""
+def _repacks(box: Box, fit: Fit) -> bool:
+    """Whether there is a second copy of weights to do without: beside these GPUs there is none."""
+    taken = any(fit.placement.gpu_layers) and box.engine.offloads_to in TAKES_OVER
+    return bool(box.engine.repacks) and not taken
+
+
+def _at_most(box: Box, fit: Fit, need: Need, learned: Corrections) -> float:
+    """The merit it could have with a smaller cache and batch: a few layers more on GPUs."""
+    task = task_named(need.task)
     layers = len(fit.candidate.build.layers) + 1
-    placement = Placement((layers,)) if len(box.pools) > 1 else fit.placement
-    speed = _speed(box, fit.candidate, fit.setup, placement, task, learned)
-    return merit(replace(fit, placement=placement, speed=speed), task)
+    spare = sum(use.kv_bytes + use.compute_bytes for use in fit.uses[1:])
+    moved = spare * layers // fit.candidate.file_bytes + 1
+    there = fit.placement
+    if there.cpu_experts:
+        there = replace(there, cpu_experts=max(0, there.cpu_experts - moved))
+    elif there.gpu_layers and there.kv_on_gpu:
+        first, *others = there.gpu_layers
+        there = replace(there, gpu_layers=(min(first + moved, layers - sum(others)), *others))
+    else:
+        there = Placement((layers,))
+    speed = _speed(box, fit.candidate, fit.setup, there, task, learned)
+    fuller = replace(fit, placement=there, speed=speed)
+    return merit(fuller, task) if keeps_up(fuller, need, task) else -math.inf
 
 
 def contexts(trained: int, need: Need, task: Task) -> Iterator[int]:
