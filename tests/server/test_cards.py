@@ -17,7 +17,8 @@ from tests.server.making import served, stock
 async def test_a_vocabulary_with_the_markers_fills_in_the_middle() -> None:
     marks = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_sep|>"]
     pairs = tuple(p for p in LLAMA_PAIRS if b"tokenizer.ggml.tokens" not in p)
-    data = gguf_bytes((*pairs, words_pair("tokenizer.ggml.tokens", [*map(str, range(5000)), *marks])))
+    words = [*map(str, range(5000)), *marks]
+    data = gguf_bytes((*pairs, words_pair("tokenizer.ggml.tokens", words)))
     stock(settings().store, "coder", data=data)
     stock(settings().store, "tiny")
     async with served() as it:
