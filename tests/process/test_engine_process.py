@@ -16,7 +16,7 @@ from tests.conftest import FAKE_ENGINE
 from tests.making import plan
 
 from snugly.chat.types import ChatRequest, Message
-from snugly.engine import llama_cpp
+from snugly.engine import llama_cpp, starting
 from snugly.engine.address import new_address
 from snugly.engine.llama_cpp import LlamaCpp
 from snugly.engine.llama_http import LlamaCppRunning
@@ -173,7 +173,7 @@ async def test_a_client_that_cannot_be_imported_leaves_no_engine(
     def broken(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(llama_cpp, "import_module", broken)
+    monkeypatch.setattr(starting, "import_module", broken)
     with pytest.raises(ImportError):
         await fake("--pieces", "77").start(plan())
     assert not [p for p in psutil.process_iter(["cmdline"]) if "'77'" in str(p.info)]

@@ -336,4 +336,4 @@ def test_a_model_that_does_not_fit_is_refused_before_loading(tmp_path: Path, fak
     done = snugly("run", "-m", str(path), "x")
     assert done.returncode == 4
     assert "needs 4.00 TiB" in done.stderr
-    assert "more: close other programs" in done.stderr
+    assert "more free memory" in done.stderr
