@@ -4,17 +4,22 @@
     python bench/quantize.py fit --model F16.gguf --bin FOLDER [--calibrate FILE --text FILE]
         [--types Q3_K_M,Q4_K_S,IQ4_XS] [--pure Q3_K,Q4_K] [--context 512 --chunks 0]
     python bench/quantize.py budgets --model F16.gguf [--calibrate FILE] [--count 20]
+    python bench/quantize.py jitter --model F16.gguf --out NOISY.gguf
 
 `native`: `snugly compare` and `llama-perplexity --kl-divergence` on the same chunks.
 `fit`: for each type, llama-quantize with an importance matrix that llama-imatrix makes of the
 calibration text, and our file of at most the same bytes; both losses on the other text, their
 ratio with the standard error of paired chunks, and what was predicted of both.
+`jitter`: the model with noise of 7% on every weight of a matrix, about what Q4_K leaves. A
+reference that was decoded from Q4_K lies on that type's grid and loses nothing in it; this one
+lies on none.
 `budgets`: sizes of files for random budgets, as fractions of the budget.
 """
 
 import argparse
 import math
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from snugly.model.gguf import read_header
 from snugly.quantize.fit import Fitter, learn, write
 from snugly.quantize.measure import bundled, measure, measure_all, read_texts
 from snugly.quantize.measure_loss import Loss
@@ -159,6 +165,23 @@ def budgets(given: argparse.Namespace) -> None:
           f"used {min(used):.5f} to {max(used):.5f} of them")  # fmt: skip
 
 
+def jitter(given: argparse.Namespace) -> None:
+    """Write a copy whose F16 matrices have Gaussian noise of 7% of each 32 weights' size."""
+    shutil.copyfile(given.model, given.out)
+    header, draw = read_header(given.out), np.random.default_rng(5)
+    for tensor in header.tensors:
+        if tensor.ggml_type != "F16":
+            continue
+        values = np.memmap(given.out, np.float16, "r+", header.data_offset + tensor.offset,
+                           (tensor.n_elements // 32, 32))  # fmt: skip
+        for start in range(0, len(values), 1 << 17):
+            part = values[start : start + (1 << 17)].astype(np.float32)
+            size = np.sqrt(np.mean(part**2, axis=1, keepdims=True))
+            noise = draw.standard_normal(part.shape, dtype=np.float32)
+            values[start : start + (1 << 17)] = part + 0.07 * size * noise
+        values.flush()
+
+
 def _run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -185,8 +208,11 @@ def main() -> None:
         for option, default in (("context", 512), ("texts", 4), ("chunks", 0), ("threads", 2),
                                 ("count", 20), ("seed", 0)):  # fmt: skip
             task.add_argument(f"--{option}", type=int, default=default)
+    task = tasks.add_parser("jitter")
+    for option in ("model", "out"):
+        task.add_argument(f"--{option}", required=True)
     given = arguments.parse_args()
-    {"native": native, "fit": fit, "budgets": budgets}[given.task](given)
+    {"native": native, "fit": fit, "budgets": budgets, "jitter": jitter}[given.task](given)
 
 
 if __name__ == "__main__":

@@ -85,8 +85,9 @@ def measure_all(
 
     The text is cut into chunks of `context` tokens (`most` of them, spread over it; 0: all),
     and the second half of each counts, as in llama-perplexity: what comes first has too
-    little before it. `exact` computes the first model by numpy in single precision, which is
-    faster than llama.cpp for F16 weights and known for Llama's build alone. Memory: all the
+    little before it. `exact` computes all of them by numpy in single precision, which on a
+    processor is faster than llama.cpp, without its rounding of what comes in to 8 bits, and
+    known for Llama's build alone. Memory: all the
     models, and some 100 MB.
 
     Raises: UserError when the tokenizers differ or the text is too short, BadModelFile,
@@ -112,7 +113,7 @@ def measure_all(
                     f"It has fewer than {context} tokens.",
                     "Give more of it, or a smaller --context.",
                 )
-        else:
+        elif "losses" in answer:
             values = answer["losses"]
             found[answer["other"]].append(Chunk(*(np.array(values[name]) for name in COLUMNS)))
         if watch:

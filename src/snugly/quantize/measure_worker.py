@@ -24,13 +24,14 @@ Say = Callable[[dict[str, Any]], None]
 def compare(config: dict[str, Any], say: Say) -> None:
     """Both models on a text, chunk by chunk.
 
-    `base`, `others`: models; `text`, `context`, `first`, `most`, `threads`. `exact`: the first one
-    by numpy, if its build is known. `parts`: instead of `others`, for each list of names
+    `base`, `others`: models; `text`, `context`, `first`, `most`, `threads`. `exact`: all by
+    numpy, if their build is known. `parts`: instead of `others`, for each list of names
     the first one with those tensors of the file `over`, both by numpy.
     """
     context, first = int(config["context"]), int(config["first"])
     threads = int(config["threads"])
-    base = open_model(config["base"], context, threads, exact=config.get("exact", False))
+    exact = bool(config["exact"])
+    base = open_model(config["base"], context, threads, exact=exact)
     chunks = cut(base.tokens(config["text"]), context, config["most"])
     say({"chunks": len(chunks)})
     if not chunks:
@@ -38,7 +39,7 @@ def compare(config: dict[str, Any], say: Say) -> None:
     if config.get("parts"):
         _parts(config, base, chunks, say)
         return
-    others = [open_model(path, context, threads) for path in config["others"]]
+    others = [open_model(path, context, threads, exact=exact) for path in config["others"]]
     start = config["text"][:2000]
     if any(other.tokens(start) != base.tokens(start) for other in others):
         raise UserError(
@@ -46,6 +47,9 @@ def compare(config: dict[str, Any], say: Say) -> None:
             "They cut the same text into different tokens.",
             "Compare quantizations or fine-tunes of one model.",
         )
+    for number, model in enumerate((base, *others) if exact else ()):
+        model.read([_fed(base, tokens) for tokens in chunks])  # type: ignore[attr-defined]
+        say({"read": number})
     for tokens in chunks:
         for number, found in enumerate(chunk_losses(base, others, tokens, first)):
             values = {name: getattr(found, name).tolist() for name in COLUMNS}
