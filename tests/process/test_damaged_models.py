@@ -88,14 +88,15 @@ def both(capfd: pytest.CaptureFixture[str], path: Path) -> tuple[int, int]:
     return shown, ran
 
 
-def engines() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.status() != "zombie"]
+def engines() -> set[psutil.Process]:
+    return {child for child in psutil.Process().children() if child.status() != "zombie"}
 
 
 def test_mutated_headers(patient: Patient, capfd: pytest.CaptureFixture[str], soak: bool) -> None:
     rng = random.Random(20261120)
     parts = list(places(patient._head).values())
     seen: Counter[tuple[int, int]] = Counter()
+    before = engines()  # the server that other tests share
     for number in range(1000 if soak else 60):
         begin, end = parts[number % len(parts)]
         what = rng.choice((*INTERESTING, rng.randbytes(1), rng.randbytes(4), rng.randbytes(8)))
@@ -103,7 +104,7 @@ def test_mutated_headers(patient: Patient, capfd: pytest.CaptureFixture[str], so
         patient.hurt(at, what)
         seen[both(capfd, patient.path)] += 1
         patient.heal(at, len(what))
-    assert not engines()
+    assert engines() <= before
     assert seen[5, 5] > 0, seen
     assert seen[0, 0] > 0, seen
     with capfd.disabled():
