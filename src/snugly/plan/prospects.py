@@ -58,12 +58,28 @@ def limits_of(box: Box, learned: Corrections) -> Callable[[int, int], tuple[floa
     ]
     token = min(price.token(((kind, _PROBE),), None) for price in prices for kind in _KINDS)
     prompt = min(price.prompt(((kind, _PROBE),), None) for price in prices for kind in _KINDS)
-    taught = [correction.mean for pair in learned.by_class.values() for correction in pair]
-    quicker = math.exp(min([0.0, *taught])) / _PROBE
+    token *= _least_factor(box, learned, 0) / _PROBE
+    prompt *= _least_factor(box, learned, 1) / _PROBE
     side_by_side = max(1, len(box.pools) - 1)  # GPUs that work on different micro-batches
 
     def limits(read_bytes: int, prompt_tokens: int) -> tuple[float, float]:
-        tps = 1 / (token * quicker * max(1, read_bytes))
-        return tps, prompt * quicker * read_bytes * prompt_tokens / side_by_side
+        tps = 1 / (token * max(1, read_bytes))
+        return tps, prompt * read_bytes * prompt_tokens / side_by_side
 
     return limits
+
+
+def _least_factor(box: Box, learned: Corrections, phase: int) -> float:
+    """What learning multiplies times with at least: of decoding (phase 0), of prompts (1).
+
+    Where one processor computes all and its widest class is known, every model is corrected
+    by one of that processor's classes; elsewhere some are not corrected at all.
+    """
+    kind = box.processors[0].kind
+    whole = len(box.pools) == 1 and (kind, "", "") in learned.by_class
+    means = [
+        pair[phase].mean
+        for (place, _, _), pair in learned.by_class.items()
+        if place == kind or not whole
+    ]
+    return math.exp(min(means) if whole else min([0.0, *means]))

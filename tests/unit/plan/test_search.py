@@ -21,6 +21,7 @@ from snugly.plan.candidates import candidate_of
 from snugly.plan.found import Found
 from snugly.plan.preference import CLEARLY, PATIENT, beats, keeps_up, key, merits
 from snugly.plan.search import search, survey
+from snugly.plan.speed_learning import Correction, Corrections
 from snugly.plan.tasks import TASKS, task_named
 from snugly.plan.types import Candidate, EngineFacts, Need
 from snugly.units import GiB
@@ -205,3 +206,14 @@ def test_boxes_by_name_can_be_searched(name: str) -> None:
     found = _by(name, "chat")
     assert found.best is not None
     assert keeps_up(found.best, Need(), task_named("chat"))
+
+
+@pytest.mark.parametrize("means", [(1.2, 1.9), (-0.7, -0.3), (-0.2, 0.8)])
+def test_the_survey_holds_with_what_runs_taught(means: tuple[float, float]) -> None:
+    decode, prompt = (Correction(mean, 0.1, 5) for mean in means)
+    narrow = (Correction(means[0] - 0.2, 0.1, 5), Correction(means[1] - 0.2, 0.1, 5))
+    taught = Corrections({("cpu", "", ""): (decode, prompt), ("cpu", "", "Q4_K_M"): narrow})
+    box = box_of(box_by_figures(32 * GiB, (), 50e9), CPU_ENGINE)
+    whole = search(box, CANDIDATES, Need(), taught)
+    quick = survey(box, CANDIDATES, Need(), taught)
+    assert _key(quick)[:3] == _key(whole)[:3]
