@@ -72,6 +72,26 @@ def test_nonsense_is_said(call: Callable[..., tuple[int, str, str]]) -> None:
     code, _, remarks = call("--budget", "much")
     assert code == 2
     assert "no size" in remarks
-    code, _, remarks = call("--budget", "1MB", "--tensor", "a=Q8_0")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--budget", "1MB", "--tensor", "a=Q8_0"), "nothing to choose to --tensor"),
+        (("--fit", "--to", "Q4_K_M"), "nothing to choose to --to"),
+        (
+            ("--budget", "1MB", "--to", "Q4_K_M", "--imatrix", "m"),
+            "nothing to choose to --to and --imatrix",
+        ),
+        (("--context", "512"), "no size for --context and --calibrate"),
+        (("--to", "Q8_0", "--no-refine"), "no size for --calibrate and --no-refine"),
+        (("--min-speed", "3"), "no size for --calibrate and --min-speed"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    words: tuple[str, ...], said: str, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code, _, remarks = call(*words)
     assert code == 2
-    assert "belong to --to" in remarks
+    assert said in remarks
+    assert {path.name for path in tmp_path.iterdir()} == {"m-F32.gguf", "text.txt"}

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from snugly.quantize.types import Quantized
 
 
+DEFAULT = "Q4_K_M"  # llama.cpp's own advice, and what most publishers upload first
+
+
 def quantize(
     source: str,
     /,
     *,
-    to: str = "Q4_K_M",
+    to: str = "",
     budget: str = "",
     fit: Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)] = None,
     context: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
@@ -43,7 +47,8 @@ def quantize(
     source
         An installed model, a GGUF file, or a folder with a Hugging Face checkpoint.
     to
-        What it becomes: Q4_K_M, IQ3_XXS, Q8_0, F16, ... or a publisher's Q4_K_L.
+        What it becomes: Q4_K_M, IQ3_XXS, Q8_0, F16, ... or a publisher's Q4_K_L; Q4_K_M
+        when left out.
     budget
         Bytes that the file may have (6GB): each tensor gets the type that loses least in all.
         With --context, what weights, cache and computing may take together.
@@ -84,18 +89,19 @@ def quantize(
 
     if threads < 0:
         raise UserError("--threads is below zero.", "", "Leave it out to use every core.")
-    if budget or fit is not None:
-        if imatrix or tensor:
-            raise UserError(
-                "--imatrix and --tensor belong to --to.",
-                "With --budget or --fit the model is read to learn what matters, and every type"
-                " is chosen.",
-                "Leave them out, or leave --budget and --fit out.",
-            )
+    fitted = bool(budget) or fit is not None
+    _refuse_contradictions(
+        fitted,
+        by_type={"--to": to, "--imatrix": imatrix, "--tensor": tensor},
+        by_size={"--context": context, "--calibrate": calibrate, "--min-speed": min_speed,
+                 "--refine": refine is True, "--no-refine": refine is False},
+    )  # fmt: skip
+    if fitted:
         wanted = Wanted(_bytes(budget), None if fit is None else " ".join(fit), context, calibrate,
                         refine, min_speed, out, threads or None, resume, as_json)  # fmt: skip
         quantize_to_fit(open_source(source, settings()), wanted)
         return
+    to = to or DEFAULT
     recipe = Recipe(to, tuple(map(_pair, tensor)))
     opened = open_source(source, settings())
     matrix = read_imatrix(os.path.expanduser(imatrix)) if imatrix else None
@@ -112,6 +118,31 @@ def quantize(
         print_json(document(done, recipe.to))
     else:
         _print(done)
+
+
+def _refuse_contradictions(
+    fitted: bool, by_type: Mapping[str, object], by_size: Mapping[str, object]
+) -> None:
+    """Raise UserError for options that say nothing to the way that was chosen."""
+    given = [name for name, value in (by_type if fitted else by_size).items() if value]
+    if not given:
+        return
+    if fitted:
+        raise UserError(
+            f"A size leaves nothing to choose to {_listed(given)}.",
+            "With --budget or --fit the model is read to learn what matters, and every tensor's"
+            " type is chosen by that.",
+            f"Leave {_listed(given)} out, or leave --budget and --fit out.",
+        )
+    raise UserError(
+        f"There is no size for {_listed(given)}.",
+        f"A file of type {by_type['--to'] or DEFAULT} is as large as its type makes it.",
+        f"Say with --budget or --fit how large the file may be, or leave {_listed(given)} out.",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else names[0]
 
 
 def _bytes(budget: str) -> int | None:
