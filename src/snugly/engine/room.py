@@ -112,7 +112,7 @@ def decide(
         if isinstance(after, Plan):
             kept = {holding.key for holding in pinned}
             ready = [replace(h, idle=h.key not in kept) for h in everything]
-            return Busy(evict(ready, bytes_by_pool(after.estimate.uses), whole) or ())
+            return Busy(_move(after, ready, whole).victims)
         refused = refused or after
     assert refused is not None
     return refused

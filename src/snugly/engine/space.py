@@ -1,17 +1,27 @@
 """Room in memory for one more model: plans against what is free now, and who makes way."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from snugly.engine import room
 from snugly.engine.evict import Holding, bytes_by_pool
 from snugly.engine.seat import NotNow, Seat
+from snugly.engine.types import Running
 from snugly.machine.types import Machine
 from snugly.plan.choose import or_refuse
-from snugly.plan.types import Need, Plan, PoolUse
+from snugly.plan.types import Need, Plan, PoolUse, Rejected
 
 _LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One look at the memory. `moving` are the planned bytes per pool of what came or went."""
+
+    machine: Machine
+    loaded: Sequence[room.Loaded]
+    moving: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +64,17 @@ class Space:
         self._limits = limits
 
     async def could_grow(self, seat: Seat, wanted: int | None) -> bool:
-        """Whether a reload would give a longer context."""
-        machine, others = await self._seen(but=seat)
+        """Whether a reload would give a longer context. What comes and goes is waited for."""
+        deadline = self._clock() + self._limits.wait
+        seen = await self._seen(but=seat)
+        while seen.moving and self._clock() < deadline:
+            await asyncio.sleep(_LOOK_SECONDS)
+            seen = await self._seen(but=seat)
+        if seat.plan is None:
+            return False
         own = self._held(seat)
-        free = {pool.name: pool.free_bytes + own.get(pool.name, 0) for pool in machine.pools}
-        choice = room.decide(
-            self._planner,
-            machine.with_free(free, "free once this model is stopped"),
-            seat.spec,
-            self._wants(seat, wanted),
-            others,
-            self._limits.cap_bytes,
-        )
-        assert seat.plan is not None
+        machine = _with(seen.machine, own, "free once this model is stopped")
+        choice = self._choice(seat, self._wants(seat, wanted), replace(seen, machine=machine))
         return isinstance(choice, room.Move) and choice.plan.context > seat.plan.context
 
     async def make_room(self, seat: Seat, wanted: int | None, most_bytes: int | None) -> Plan:
@@ -77,34 +85,67 @@ class Space:
         wants = [replace(w, budget_bytes=most_bytes) for w in self._wants(seat, wanted)]
         deadline = self._clock() + self._limits.wait
         while True:
-            machine, loaded = await self._seen(but=seat)
-            choice = room.decide(
-                self._planner, machine, seat.spec, wants, loaded, self._limits.cap_bytes
-            )
-            if isinstance(choice, room.Busy):
+            seen = await self._seen(but=seat)
+            choice = self._choice(seat, wants, seen)
+            if isinstance(choice, room.Move):
+                if await self._stopped(choice.victims):
+                    return choice.plan
+            elif isinstance(choice, room.Busy) and choice.victims:
                 await self._stop_busy(choice.victims, deadline)
-                continue
-            if not isinstance(choice, room.Move):
-                or_refuse(choice)
-                raise AssertionError("a refusal was no refusal")
-            if await self._stopped(choice.victims):
-                return choice.plan
+            else:
+                self._refuse_surely(seat, wants, seen)
+                await self._settled(deadline)
 
-    async def _seen(self, but: Seat) -> tuple[Machine, list[room.Loaded]]:
-        """What is free, and what is loaded, at the same moment."""
-        before = {key: seat.running for key, seat in self._seats.items()}
+    def _refuse_surely(self, seat: Seat, wants: Sequence[Need], seen: _Seen) -> None:
+        """Refuse what would not fit even with all bytes back that are on the way.
+
+        Of a model that comes or goes nobody can tell how much of it is still, or already,
+        missing from the free bytes: a refusal by such numbers might be wrong a moment later.
+
+        Raises: DoesNotFit.
+        """
+        machine = _with(seen.machine, seen.moving, "free once the others have come or gone")
+        choice = self._choice(seat, wants, replace(seen, machine=machine))
+        if isinstance(choice, Rejected):
+            or_refuse(choice)
+
+    async def _settled(self, deadline: float) -> None:
+        """A moment later. Raises: NotNow when it has taken too long."""
+        if self._clock() >= deadline:
+            raise NotNow(
+                "There is no memory for this model right now.",
+                "Other models are being loaded or stopped.",
+                "Try again when that is done; `snugly ps` shows what is loaded.",
+                retry_after=10,
+            )
+        await asyncio.sleep(_LOOK_SECONDS)
+
+    def _choice(
+        self, seat: Seat, wants: Sequence[Need], seen: _Seen
+    ) -> room.Move | room.Busy | Rejected:
+        return room.decide(
+            self._planner, seen.machine, seat.spec, wants, seen.loaded, self._limits.cap_bytes
+        )
+
+    async def _seen(self, but: Seat) -> _Seen:
+        """What is free, what is loaded, and what came or went while we looked."""
+        before = {key: _state(seat) for key, seat in self._seats.items()}
         machine = await asyncio.to_thread(self._look)
-        found = []
-        for seat in self._seats.values():
-            if seat is but or seat.plan is None:
+        found, moving = [], list[PoolUse]()
+        for key, seat in self._seats.items():
+            if seat is but:
                 continue
-            uses = _called(seat.plan.estimate.uses, machine)
-            idle = seat.idle and not seat.pinned
-            holding = Holding(seat.key, uses, seat.last_used, idle)
-            # Of what came up while we looked nobody knows whether its bytes still looked free.
-            held = self._held(seat) if before.get(seat.key) is seat.running else {}
-            found.append(room.Loaded(holding, held, seat.pinned))
-        return machine, found
+            was, now = before.get(key, (None, None)), _state(seat)
+            steady = was == now and (now[0] is None) == (now[1] is None)
+            if not steady:
+                plans = {id(plan): plan for plan in (was[1], now[1]) if plan is not None}
+                moving += [use for plan in plans.values() for use in plan.estimate.uses]
+            if now[1] is not None:
+                uses = _called(now[1].estimate.uses, machine)
+                holding = Holding(key, uses, seat.last_used, seat.idle and not seat.pinned)
+                held = self._held(seat) if steady else {}
+                found.append(room.Loaded(holding, held, seat.pinned))
+        return _Seen(machine, found, bytes_by_pool(_called(tuple(moving), machine)))
 
     def _wants(self, seat: Seat, wanted: int | None) -> tuple[Need, ...]:
         task = {"embed": "embed", "rerank": "rerank"}.get(seat.mode, "chat")
@@ -165,6 +206,22 @@ class Space:
         held["RAM"] = held.pop("unified", 0) + held.get("RAM", 0)
         ram = seat.running.held_bytes()
         return held if ram is None else held | {"RAM": min(ram, held["RAM"])}
+
+
+def _state(seat: Seat) -> tuple[Running | None, Plan | None]:
+    """What a seat takes memory for. What has died takes none, although nobody noticed yet.
+
+    A plan without an engine is on its way: it is being loaded, or stopped.
+    """
+    if seat.running is not None and not seat.running.alive:
+        return None, None
+    return seat.running, seat.plan
+
+
+def _with(machine: Machine, more: Mapping[str, int], why: str) -> Machine:
+    """The machine with so much more free."""
+    free = {pool.name: pool.free_bytes + more.get(pool.name, 0) for pool in machine.pools}
+    return machine.with_free(free, why)
 
 
 def _called(uses: tuple[PoolUse, ...], machine: Machine) -> tuple[PoolUse, ...]:

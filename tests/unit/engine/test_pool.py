@@ -1,9 +1,12 @@
 """The pool: loads once, evicts, grows once, backs off, never takes more than there is."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
@@ -54,7 +57,7 @@ class FakeRunning:
     last_words: str = ""
 
     async def stop(self) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.owner.stop_delay)
         if self.alive:
             self.alive = False
             self.owner.taken -= self.plan.estimate.total_bytes
@@ -81,6 +84,7 @@ class FakeEngine:
     starts: list[str] = field(default_factory=list)
     fail: list[EngineError] = field(default_factory=list)
     delay: float = 0.0
+    stop_delay: float = 0.0
     now: float = 100.0
 
     def look(self) -> Machine:
@@ -271,23 +275,95 @@ async def test_embeddings_stand_beside_chat() -> None:
         ) == 2
 
 
+async def test_what_is_stopped_while_we_look_is_no_reason_to_refuse() -> None:
+    """The look sees its bytes taken; when it comes back nothing is there that holds them."""
+    engine, looking = FakeEngine(), threading.Event()
+
+    def look() -> Machine:
+        seen = engine.look()
+        looking.set()
+        time.sleep(0.05)
+        return seen
+
+    async with Pool(engine, look, planner, Limits(), clock=lambda: engine.now) as pool:  # type: ignore[arg-type]
+        await use(pool, "a", 8)
+        looking.clear()
+        asking = asyncio.create_task(use(pool, "b", 8))
+        await asyncio.to_thread(looking.wait)
+        await pool.unload(model("a")[0].ref)
+        await asyncio.wait_for(asking, 5)
+    assert engine.starts == ["/a.gguf", "/b.gguf"]
+
+
+async def test_what_is_slow_to_stop_is_waited_for() -> None:
+    engine = FakeEngine(stop_delay=0.1)
+    async with pool_of(engine) as pool:
+        await use(pool, "a", 8)
+        stopping = asyncio.create_task(pool.unload(model("a")[0].ref))
+        await asyncio.sleep(0.02)
+        await asyncio.wait_for(use(pool, "b", 8), 5)
+        await stopping
+    assert engine.peak <= engine.size
+
+
+async def test_what_never_stops_is_a_503_in_the_end() -> None:
+    engine = FakeEngine(stop_delay=1e6)
+    async with pool_of(engine, wait=5.0) as pool:
+        await use(pool, "a", 8)
+        stopping = asyncio.create_task(pool.unload(model("a")[0].ref))
+        await asyncio.sleep(0.02)
+        asking = asyncio.create_task(use(pool, "b", 8))
+        await asyncio.sleep(0.1)
+        engine.now += 6
+        with pytest.raises(NotNow, match="being loaded or stopped"):
+            await asyncio.wait_for(asking, 5)
+        with pytest.raises(DoesNotFit, match="12"):  # that would not help this one
+            await asyncio.wait_for(use(pool, "c", 12), 5)
+        engine.stop_delay = 0.0
+        stopping.cancel()
+
+
+async def test_a_dead_engine_holds_no_memory() -> None:
+    """Its bytes are free again before anybody notices: counted twice, 12 GiB would seem to fit."""
+    engine = FakeEngine()
+    async with pool_of(engine) as pool:
+        (await use(pool, "a", 8)).running.crash()
+        with pytest.raises(DoesNotFit, match="12"):
+            await use(pool, "b", 12)
+        assert engine.starts == ["/a.gguf"]
+
+
 @pytest.mark.parametrize("rounds", [200])
 async def test_unloading_and_loading_race(rounds: int, soak: bool) -> None:
-    engine = FakeEngine(delay=0.0005)
-    async with pool_of(engine) as pool:
+    """Three models of which two fit, asked for and unloaded without a pause between."""
+    engine, random = FakeEngine(delay=0.0005, stop_delay=0.001), Random(20)
+    rounds *= 10 if soak else 1
+    unloaded = 0
+
+    def look() -> Machine:
+        seen = engine.look()
+        time.sleep(0.0005)  # the world goes on while somebody looks at it
+        return seen
+
+    async with Pool(engine, look, planner, Limits(), clock=lambda: engine.now) as pool:  # type: ignore[arg-type]
 
         async def asks(name: str) -> None:
-            for _ in range(rounds * (10 if soak else 1)):
+            for _ in range(rounds):
                 await use(pool, name, 4)
+                await asyncio.sleep(0.001 * random.random())
 
         async def unloads() -> None:
-            for turn in range(rounds * (10 if soak else 1)):
-                await pool.unload(model("abc"[turn % 3])[0].ref)
-                await asyncio.sleep(0)
+            nonlocal unloaded
+            for turn in range(rounds):
+                engine.now += 0.001
+                unloaded += await pool.unload(model("abc"[turn % 3])[0].ref)
+                await asyncio.sleep(0.001 * random.random())
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await asyncio.gather(asks("a"), asks("b"), asks("c"), asks("a"), unloads())
+    print(f"{rounds} rounds, {len(engine.starts)} loads, {unloaded} unloads, 0 refused")
     assert engine.taken == 0
+    assert engine.peak <= engine.size
 
 
 @pytest.mark.parametrize(
