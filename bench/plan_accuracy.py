@@ -9,6 +9,7 @@ xllamacpp wheel, transformers' and llmfit's answers as kept beside the benches.
 """
 
 import argparse
+import json
 import os
 import re
 import statistics
@@ -17,8 +18,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-from tests.unit.model.test_footprint import GEMMA as GEMMA_3_4B
 
 from snugly.engine.offers import catalogue
 from snugly.engine.outlook import Elsewhere, box_here_or
@@ -63,7 +62,8 @@ def headers(models: list[str]) -> None:
 
 
 def gemma() -> None:
-    tree = tree_of_config(GEMMA_3_4B, "gemma-3-4b-it")
+    shape = json.loads((ROOT / "bench/data/gemma-3-4b-it.json").read_text(encoding="utf-8"))
+    tree = tree_of_config(shape, "gemma-3-4b-it")
     for dtype, told in GEMMA.items():
         ours = footprint(tree, dtype).printed_bytes / 1e9
         figure = f"{ours:.9f} GB ({ours / told - 1:+.6%})"
