@@ -38,7 +38,7 @@ class InfillRequest(Generation):
     `extra` is context from other files, the least important first. `predict_ms` ends the
     answer at the next line once so many milliseconds went by; `prompt_ms` does so for the
     reading. `indent` is the fewest blanks that a line begins with. `samplers` is the order
-    of samplers by llama.cpp's names. `slot` pins the request to one of the engine's slots.
+    of samplers by llama.cpp's names.
     """
 
     prefix: str
@@ -48,7 +48,6 @@ class InfillRequest(Generation):
     prompt_ms: int | None = field(default=None, kw_only=True)
     indent: int | None = field(default=None, kw_only=True)
     samplers: tuple[str, ...] = field(default=(), kw_only=True)
-    slot: int | None = field(default=None, kw_only=True)
 
 
 GenerateRequest = ChatRequest | CompletionRequest | InfillRequest

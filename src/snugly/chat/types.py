@@ -119,6 +119,10 @@ class Generation:
     negative number keeps it for ever. `context` is the fewest tokens that the context must
     hold. Requests with equal `cache_key` begin alike. `include_usage` asks for token counts
     at the end of a stream. `ignored` names fields that the client sent and nobody uses.
+
+    `holder` says whose request it is: what an engine remembers of one holder's prompts is of
+    no use to another's. `slot` pins it to one of the engine's slots, `fresh` to nothing that
+    the slot still holds.
     """
 
     model: str = ""
@@ -145,6 +149,9 @@ class Generation:
     context: int | None = None
     cache_key: str = ""
     ignored: tuple[str, ...] = ()
+    holder: str = ""
+    slot: int | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +225,8 @@ class Delta:
     `finish_reason` is "stop", "length" or "tool_calls". `reasoning` is text of a thinking
     model that is not part of the answer. `choice` counts the answers where several were
     asked for. `stop_word` is the stop sequence that ended the answer, where that was
-    wanted. `tokens` are the ids of this piece, where those were wanted.
+    wanted. `tokens` are the ids of this piece, where those were wanted. `more` says that the
+    next piece is here already: both may be sent at once.
     """
 
     text: str = ""
@@ -230,3 +238,4 @@ class Delta:
     choice: int = 0
     stop_word: str = ""
     tokens: tuple[int, ...] = ()
+    more: bool = False

@@ -37,8 +37,7 @@ def body_of(request: ChatRequest) -> dict[str, Any]:
         "messages": [_message(m) for m in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
-        "cache_prompt": True,
-    } | sampling(request)
+    } | slot_of(request) | sampling(request)
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
     if request.schema is not None:
@@ -50,6 +49,12 @@ def body_of(request: ChatRequest) -> dict[str, Any]:
     if request.wants_stop_word and request.stop:
         body["verbose"] = True  # only then is the stop word told
     return body | _tools(request) | _reasoning(request)
+
+
+def slot_of(request: Generation) -> dict[str, Any]:
+    """Which slot answers, and whether what it holds already may be gone on from."""
+    pinned = {} if request.slot is None else {"id_slot": request.slot}
+    return {"cache_prompt": not request.fresh} | pinned
 
 
 def sampling(request: Generation) -> dict[str, Any]:

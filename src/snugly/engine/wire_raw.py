@@ -21,7 +21,7 @@ from snugly.chat.requests import (
     TokenizeRequest,
 )
 from snugly.chat.types import Delta
-from snugly.engine.wire import event_of, logprobs_of, sampling, unreadable, usage_of
+from snugly.engine.wire import event_of, logprobs_of, sampling, slot_of, unreadable, usage_of
 
 COMPLETION, EMBEDDINGS, RERANK = "/completion", "/v1/embeddings", "/v1/rerank"
 TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
@@ -35,9 +35,8 @@ def completion_body(request: CompletionRequest | InfillRequest, prompt: Prompt) 
     body: dict[str, Any] = {
         "prompt": prompt if isinstance(prompt, str) else list(prompt),
         "stream": True,
-        "cache_prompt": True,
         "return_tokens": True,
-    } | sampling(request)
+    } | slot_of(request) | sampling(request)
     if request.max_tokens is not None:
         body["n_predict"] = request.max_tokens
     if request.logprobs is not None:
@@ -56,7 +55,6 @@ def _infill(request: InfillRequest) -> dict[str, Any]:
         "t_max_predict_ms": request.predict_ms,
         "n_indent": request.indent,
         "samplers": list(request.samplers) or None,
-        "id_slot": request.slot,
     }
     return {name: value for name, value in given.items() if value is not None}
 
