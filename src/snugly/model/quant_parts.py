@@ -76,6 +76,7 @@ Rule = Callable[[Pass, Tensor], str | None]  # None: the mixture's main type
 EMBEDDINGS = {
     "IQ1_S": "Q2_K", "IQ1_M": "Q2_K", "IQ2_XXS": "Q2_K", "IQ2_XS": "Q2_K",
     "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S", "IQ3_XXS": "IQ3_S", "TQ1_0": "Q4_K", "TQ2_0": "Q4_K",
+    "Q2_0": "Q4_K",
 }  # fmt: skip
 
 

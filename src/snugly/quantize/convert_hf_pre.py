@@ -8,6 +8,7 @@ expressions are those of llama.cpp src/llama-vocab.cpp ("original regex from tok
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unicodedata import category
 
 from snugly.errors import UserError
 
@@ -29,6 +30,12 @@ _EXPRESSIONS: Mapping[str, str] = {
     _GPT2: "gpt-2",
 }  # fmt: skip
 
+# How byte-level vocabularies write bytes: printable ones as they are, the others from U+0100 on.
+# Source: bytes_to_unicode of GPT-2's encoder.py.
+_PLAIN = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_OTHERS = [byte for byte in range(256) if byte not in _PLAIN]
+_BYTES = {chr(byte): byte for byte in _PLAIN} | {chr(256 + n): b for n, b in enumerate(_OTHERS)}
+
 
 def pre_tokenizer_of(whole: Mapping[str, Any], where: str) -> str:
     """The value of `tokenizer.ggml.pre` for a tokenizer.json.
@@ -43,7 +50,7 @@ def pre_tokenizer_of(whole: Mapping[str, Any], where: str) -> str:
     if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
         return "smollm"  # the same rule as starcoder's, refact's and command-r's
     if kinds == ["ByteLevel"] and bytes_[0].get("use_regex", True):
-        return "gpt-2"
+        return "smollm" if _digits_alone(whole) else "gpt-2"
     if len(splits) == 1 and set(kinds) <= {"Split", "ByteLevel"}:
         name = _EXPRESSIONS.get(splits[0])
         if name == "llama-bpe" and not whole.get("model", {}).get("ignore_merges"):
@@ -55,6 +62,22 @@ def pre_tokenizer_of(whole: Mapping[str, Any], where: str) -> str:
         f"It cuts text by {splits or kinds}, for which llama.cpp has no name here ({where}).",
         "Convert it with llama.cpp's convert_hf_to_gguf.py, then quantize the GGUF.",
     )
+
+
+def _digits_alone(whole: Mapping[str, Any]) -> bool:
+    """Whether every digit is a token and none of them stands in a token with something else.
+
+    Then it changes nothing whether digits are cut apart beforehand, and llama.cpp's converter,
+    which goes by the numbers of its test text, names such a vocabulary of SmolLM by that rule.
+    """
+    texts = [_text(token) for token in whole.get("model", {}).get("vocab", {})]
+    mixed = any(len(text) > 1 and any(category(c)[0] == "N" for c in text) for text in texts)
+    return not mixed and set("0123456789") <= set(texts)
+
+
+def _text(token: str) -> str:
+    """What a byte-level token stands for; bytes that are no whole character are left out."""
+    return bytes(_BYTES[char] for char in token if char in _BYTES).decode(errors="ignore")
 
 
 def _steps(rule: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -27,7 +27,7 @@ _NUMBERS = {name: number for number, (name, _, _) in TENSOR_TYPES.items()}
 # What `ggml_quantize_chunk` has a case for (ggml/src/ggml.c). NVFP4 is left out: llama-quantize
 # has no mixture of it.
 WRITABLE = frozenset({
-    "F32", "F16", "BF16", "Q1_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4",
+    "F32", "F16", "BF16", "Q1_0", "Q2_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4",
     "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0",
     "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS",
 })  # fmt: skip

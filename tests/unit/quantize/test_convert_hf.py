@@ -185,6 +185,19 @@ def test_llama_3s_rule_is_told_from_the_same_expression_elsewhere(tmp_path: Path
     whole["model"]["ignore_merges"] = False
     assert pre_tokenizer_of(whole, "") == "dbrx"
     whole["pre_tokenizer"] = {"type": "ByteLevel", "use_regex": True}
+    whole["model"]["vocab"]["10"] = 0
+    assert pre_tokenizer_of(whole, "") == "gpt-2"
+
+
+def test_smollms_rule_is_told_by_a_vocabulary_whose_digits_stand_alone() -> None:
+    vocabulary = [*"0123456789", "a", "\u0120", "\u0120a", "\u00c2\u00bd"]  # one half
+    whole = {"pre_tokenizer": {"type": "ByteLevel"}, "model": {"vocab": vocabulary}}
+    assert pre_tokenizer_of(whole, "") == "smollm"
+    for joined in ("10", "\u01201", "\u0120\u00c2\u00bd"):
+        vocabulary.append(joined)
+        assert pre_tokenizer_of(whole, "") == "gpt-2"
+        vocabulary.remove(joined)
+    vocabulary.remove("7")
     assert pre_tokenizer_of(whole, "") == "gpt-2"
 
 

@@ -88,7 +88,7 @@ def test_decoding_is_that_of_ggufs_numpy(kind: str) -> None:
         if kind in ("F32", "F16"):
             shaped = shaped.view(np.float32 if kind == "F32" else np.float16)
         theirs = gguf.quants.dequantize(shaped, gguf.GGMLQuantizationType[kind])
-    except NotImplementedError:
+    except (NotImplementedError, KeyError):
         pytest.skip(f"gguf has no decoder of {kind}")
     # The same numbers, but for the order of two products in some types.
     np.testing.assert_allclose(ours, theirs.reshape(4, 512), rtol=2e-6, atol=1e-12)
