@@ -1,15 +1,20 @@
-"""`python -m tests.faults [--soak] [--write] [NAME...]`: the fault table with its figures.
+"""`python -m tests.faults [--soak] [--write] [--keep FILE] [NAME...]`: the fault table.
 
-`--write` puts it into docs/reliability.md. Rows that the tests of other parts hold are listed
-with the test that holds them.
+`--write` puts it into docs/reliability.md. `--keep FILE` adds every row that went as it must
+to FILE, and does not run again what FILE has from the same code of the row and the same counts:
+the full counts take long, and what broke them off can be fixed and gone on from.
 """
 
 import argparse
 import asyncio
+import hashlib
+import inspect
+import json
 import os
 import platform
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx2
@@ -23,72 +28,99 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
 ROWS: tuple[Row, ...] = (*engines.ROWS, *clients.ROWS, *whole.ROWS, *real.ROWS)
 
-# Rows of other parts -> the tests that hold them.
-ELSEWHERE = {
-    3: ("parent killed", "tests/process/test_engine_process.py"),
-    9: ("GGUF mutants", "tests/unit/model/test_gguf.py, tests/process/test_damaged_models.py"),
-    10: ("truncated or empty GGUF", "tests/unit/model/test_gguf.py"),
-    25: ("download cut, Range ignored, wrong size or hash", "tests/process/test_pull.py"),
-    26: ("stored model corrupted", "tests/process/test_pull.py"),
-    27: ("disk full", "tests/unit/history, tests/process/test_pull.py"),
-    28: ("path traversal, links, odd digests", "tests/unit/model"),
-    29: ("remote image URLs", "tests/server/test_security.py"),
-}
 HEAD = """# Reliability
 
 What must not go wrong, what was done to make it, and what came of it. Printed and written by
 
     python -m tests.faults --write
 
-{how}. `--soak` gives the full counts (an hour and more); the same rows
-run with small counts in `pytest` (tests/faults). Rows about engines use one that misbehaves on
-request (tests/fake_engine.py) unless they say that it is SmolLM2; figures of those depend on what
-else the machine does.
+{how}. `--soak` gives the full counts, `--keep FILE` goes on where it
+was broken off; the same rows run with small counts in `pytest` (tests/faults). Rows about engines
+use one that misbehaves on request (tests/fake_engine.py) unless they say that it is SmolLM2;
+figures of those depend on what else the machine does.
 
 | row | fault | must happen | figure | |
 |---|---|---|---|---|
 """
+TAIL = ""
 
 
-async def figures(soak: bool, names: list[str]) -> list[Figure]:
+@dataclass(frozen=True)
+class Done:
+    """A row that was run. `when` it ended, in `seconds`; `mark`: see `mark_of`."""
+
+    mark: str
+    when: str
+    seconds: float
+    figure: Figure
+
+
+async def figures(soak: bool, names: list[str], keep: Path | None) -> list[Done]:
     """Every row, or those named."""
+    kept = read_kept(keep)
     found = []
     for row in ROWS:
         if names and row.__name__ not in names:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            for name in ("store", "history", "cache"):
-                os.environ[f"SNUGLY_{name.upper()}"] = f"{folder}/{name}"
-            settings.cache_clear()
-            try:
-                figure = await row(soak)
-            except (SnuglyError, AssertionError, TimeoutError, httpx2.TransportError) as error:
-                figure = Figure(99, row.__name__, "", f"broke off: {error!r}", False)
+        mark = mark_of(row, soak)
+        if mark in kept:
+            done = kept[mark]
+        else:
+            done = await _run(row, soak, mark)
+            if keep is not None and done.figure.ok:
+                with keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(done)) + "\n")
+        figure = done.figure
         print(
-            f"{figure.row:3} {'ok ' if figure.ok else 'BAD'} {figure.fault}: {figure.figure}",
+            f"{figure.row:3} {'ok ' if figure.ok else 'BAD'} {figure.fault}: {figure.figure}"
+            f" [{done.seconds:.0f} s]{' (kept)' if mark in kept else ''}",
             flush=True,
         )
-        found.append(figure)
+        found.append(done)
     return found
 
 
-def page(found: list[Figure], soak: bool) -> str:
+async def _run(row: Row, soak: bool, mark: str) -> Done:
+    """One row, in folders of its own."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("store", "history", "cache"):
+            os.environ[f"SNUGLY_{name.upper()}"] = f"{folder}/{name}"
+        settings.cache_clear()
+        try:
+            figure = await row(soak)
+        except (SnuglyError, AssertionError, TimeoutError, httpx2.TransportError) as error:
+            figure = Figure(99, row.__name__, "", f"broke off: {error!r}", False)
+    return Done(mark, time.strftime("%Y-%m-%d %H:%M"), time.monotonic() - began, figure)
+
+
+def mark_of(row: Row, soak: bool) -> str:
+    """What must be the same for a figure to be taken again: the row's code and its counts."""
+    code = hashlib.sha256(inspect.getsource(row).encode()).hexdigest()[:12]
+    return f"{row.__name__} {'full' if soak else 'small'} {code}"
+
+
+def read_kept(keep: Path | None) -> dict[str, Done]:
+    """What was run before; nothing where there is no such file."""
+    if keep is None or not keep.exists():
+        return {}
+    rows = [json.loads(line) for line in keep.read_text(encoding="utf-8").splitlines()]
+    return {row["mark"]: Done(**{**row, "figure": Figure(**row["figure"])}) for row in rows}
+
+
+def page(found: list[Done], soak: bool) -> str:
     """The table."""
-    counts = "full counts" if soak else "small counts"
-    how = f"Last written {time.strftime('%Y-%m-%d')} with {counts}, {os.cpu_count()} cores,"
+    when = sorted(done.when for done in found)
+    minutes = sum(done.seconds for done in found) / 60
+    how = f"Last written with {'full' if soak else 'small'} counts: {when[0]} to {when[-1]} UTC,"
+    how += f" {minutes:.0f} minutes of it running, {os.cpu_count()} cores,"
     how += f" Python {platform.python_version()}, {platform.system()}"
+    figures = sorted((done.figure for done in found), key=lambda figure: figure.row)
     lines = [
         f"| {f.row} | {f.fault} | {f.expected} | {f.figure} | {'as it must' if f.ok else 'NO'} |"
-        for f in sorted(found, key=lambda figure: figure.row)
+        for f in figures
     ]
-    others = [f"| {row} | {fault} | {tests} |" for row, (fault, tests) in sorted(ELSEWHERE.items())]
-    return (
-        HEAD.format(how=how)
-        + "\n".join(lines)
-        + "\n\nHeld by tests of other parts:\n\n| row | fault | tests |\n|---|---|---|\n"
-        + "\n".join(others)
-        + "\n"
-    )
+    return HEAD.format(how=how) + "\n".join(lines) + "\n" + TAIL
 
 
 def main() -> int:
@@ -96,12 +128,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--soak", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("names", nargs="*")
     chosen = parser.parse_args()
-    found = asyncio.run(figures(chosen.soak, chosen.names))
+    found = asyncio.run(figures(chosen.soak, chosen.names, chosen.keep))
     if chosen.write:
         PAGE.write_text(page(found, chosen.soak), encoding="utf-8")
-    return 0 if all(figure.ok for figure in found) else 1
+    return 0 if all(done.figure.ok for done in found) else 1
 
 
 if __name__ == "__main__":

@@ -116,23 +116,26 @@ async def real_killed(soak: bool) -> Figure:
 async def real_canaries(soak: bool) -> Figure:
     """Row 19: clients at once, each with a secret word; no answer has another's."""
     count, leaks, wrong = 10_000 if soak else 24, 0, 0
+    # Of ten million words: a slip of the model must not look like another's secret.
+    secrets = [f"{number * 7_919_077 % 9_999_991:07d}" for number in range(count)]
+    known = set(secrets)
     async with real(serve_slots=4) as it:
         gate = asyncio.Semaphore(16)
 
         async def one(number: int) -> None:
             nonlocal leaks, wrong
-            secret = f"{number * 7919 % 100_003:05d}"
+            secret = secrets[number]
             async with gate:
                 body = {
                     "model": REF,
-                    "prompt": f" {secret}" * 8,
+                    "prompt": f" {secret}" * 6,
                     "max_tokens": 12,
                     "temperature": 0,
                 }
                 answer = await it.client.post("/v1/completions", json=body, timeout=300)
             text = answer.json()["choices"][0]["text"]
-            others = {f"{k * 7919 % 100_003:05d}" for k in range(count)} - {secret}
-            leaks += any(other in text for other in others)
+            said = {text[at : at + 7] for at in range(len(text) - 6)}
+            leaks += bool((said & known) - {secret})
             wrong += secret not in text
 
         await asyncio.gather(*(one(number) for number in range(count)))
