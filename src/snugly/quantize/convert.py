@@ -101,9 +101,12 @@ def quantize(
         if not done:
             discard(part)
         try:
-            _prepare(part, plan, source)
+            writer.make_room(part, plan.n_bytes)
+            with writer.said(part, 0):
+                _prepare(part, plan, source)
+                journal = Journal(part, work, done)
             with Pool(part, imatrix, threads or usable_threads()) as pool:
-                _run(pool, jobs, done, Journal(part, work, done), watch, recipe.to)
+                _run(pool, jobs, done, journal, watch, recipe.to)
             read_header(part)  # what we wrote must be what we read
             writer.publish(part, out)
         except KeyboardInterrupt:
@@ -116,8 +119,7 @@ def quantize(
 
 
 def _prepare(part: Path, plan: Outline, source: Source) -> None:
-    """Room, the header, and what lies in no file."""
-    writer.make_room(part, plan.n_bytes)
+    """The header, and what lies in no file."""
     literals = {item.tensor.name: item.literal for item in source.tensors if item.literal}
     with open(part, "r+b") as file:
         file.write(plan.header)

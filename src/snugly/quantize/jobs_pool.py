@@ -22,7 +22,7 @@ from snugly.quantize.jobs_journal import SYNC_SECONDS, Journal
 from snugly.quantize.jobs_worker import imatrix_config
 from snugly.quantize.reader_imatrix import Imatrix
 from snugly.quantize.types import Job
-from snugly.quantize.writer import cannot_write
+from snugly.quantize.writer import cannot_write, said
 
 _AHEAD = 3  # pieces per thread that wait in the process, so that no thread ever waits for us
 
@@ -110,10 +110,8 @@ class Pool:
                 flushed = time.monotonic()
 
     def _flush(self, journal: Journal) -> None:
-        try:
+        with said(self._part, 0):
             journal.flush()
-        except OSError as error:
-            raise cannot_write(self._part, error, 0) from error
 
     def _send(self, line: object) -> None:
         assert self._process.stdin is not None

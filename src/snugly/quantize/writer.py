@@ -96,7 +96,7 @@ def make_room(part: Path, n_bytes: int) -> None:
 
     Raises: UserError when the disk cannot hold it.
     """
-    try:
+    with said(part, n_bytes):
         held = _held(part)
         free = shutil.disk_usage(part.parent).free
         if free < n_bytes - held + DISK_MARGIN_BYTES:
@@ -105,6 +105,16 @@ def make_room(part: Path, n_bytes: int) -> None:
             if hasattr(os, "posix_fallocate"):
                 _allocate(file.fileno(), n_bytes)
             file.truncate(n_bytes)
+
+
+@contextmanager
+def said(part: Path, n_bytes: int) -> Iterator[None]:
+    """Writing `part`: what the disk refuses becomes an error in words. `n_bytes`: see `no_room`.
+
+    Raises: UserError.
+    """
+    try:
+        yield
     except OSError as error:
         raise cannot_write(part, error, n_bytes) from error
 
@@ -122,10 +132,11 @@ def cannot_write(part: Path, error: OSError, n_bytes: int) -> UserError:
 
 
 def no_room(part: Path, n_bytes: int, free: int) -> UserError:
-    """The error for a full disk, with the amounts."""
+    """The error for a full disk, with the amounts; `n_bytes` 0: it filled up while we wrote."""
+    needs = f"It needs {format_bytes(n_bytes)} and {format_bytes(DISK_MARGIN_BYTES)} to spare"
     return UserError(
         "There is not enough room on the disk for the result.",
-        f"It needs {format_bytes(n_bytes)} and {format_bytes(DISK_MARGIN_BYTES)} to spare; "
+        f"{needs if n_bytes else 'It filled up meanwhile'}; "
         f"{format_bytes(free)} is free in {part.parent}.",
         "Make room, choose fewer bits with --to, or give another disk with --out.",
     )
@@ -163,14 +174,12 @@ def publish(part: Path, out: Path) -> None:
 
     Raises: UserError when a file of that name came to be meanwhile, or the disk fails.
     """
-    try:
+    with said(part, 0):
         with open(part, "r+b") as file:
             os.fsync(file.fileno())
         if out.exists():
             check_target(out, ())
         sidecar.publish(part, out)
-    except OSError as error:
-        raise cannot_write(part, error, 0) from error
 
 
 def _held(part: Path) -> int:

@@ -1,6 +1,7 @@
 """What becomes of each tensor, and what is refused before a weight is read."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.golden.quantize.small_model import (
 
 from snugly.errors import UserError
 from snugly.model.gguf import read_header
+from snugly.quantize import convert, writer
 from snugly.quantize.convert import outline, quantize
 from snugly.quantize.open import stem_of
 from snugly.quantize.reader import Source, read_gguf
@@ -155,6 +157,21 @@ def test_a_full_disk_is_noticed_before_the_first_weight(
     with pytest.raises(UserError, match="not enough room"):
         quantize(source, tmp_path / "q.gguf", Recipe("Q4_0"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.gguf"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux's device that is always full")
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
+    at_once: bool, tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (tmp_path / "m.gguf").read_bytes()
+    monkeypatch.setattr(writer, "make_room", lambda part, _: part.symlink_to("/dev/full"))
+    if not at_once:  # the header went through; it is the first weights that find no room
+        monkeypatch.setattr(convert, "_prepare", lambda *_: None)
+    with pytest.raises(UserError, match=r"not enough room .* filled up meanwhile"):
+        quantize(source, tmp_path / "q.gguf", Recipe("Q4_0"))
+    assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
+    assert (tmp_path / "m.gguf").read_bytes() == before
 
 
 @pytest.mark.parametrize(
