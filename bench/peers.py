@@ -172,8 +172,8 @@ def curves(every: list[dict[str, Any]], model: str) -> list[str]:
         told += [f"| {words} | " + " | ".join(steps) + " |", "|---" * (len(steps) + 1) + "|"]
         for who in WHO:
             if who in found:
-                rates = (f"{found[who].get(step, 0):.1f}" for step in steps)
-                told.append(f"| {who} | " + " | ".join(rates) + " |")
+                cells = (f"{found[who].get(step, 0):.1f}" for step in steps)
+                told.append(f"| {who} | " + " | ".join(cells) + " |")
         told.append("")
     numeric = [r for r in every if (r["model"], r["work"]) == (model, "numeric")]
     for who in WHO:

@@ -177,7 +177,8 @@ class ChatRequest(Generation):
 class Usage:
     """Token counts of one answer, and the engine's own times in milliseconds.
 
-    `prompt_tokens` counts the cached ones too.
+    `prompt_tokens` counts the cached ones too. Of `drafted_tokens`, guessed ahead while the
+    answer was written, `accepted_tokens` were right.
     """
 
     prompt_tokens: int
@@ -187,6 +188,8 @@ class Usage:
     decode_ms: float
     prefill_tps: float
     decode_tps: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

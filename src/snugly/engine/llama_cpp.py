@@ -4,10 +4,12 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from typing import Any
 
 from snugly.engine.address import Address, new_address
 from snugly.engine.llama_http import LlamaCppRunning
+from snugly.engine.prefix_running import Memory
 from snugly.engine.process import EngineProcess
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
@@ -15,6 +17,7 @@ from snugly.machine.types import Machine
 from snugly.model.gguf import read_header
 from snugly.plan.buffers import TAKES_OVER
 from snugly.plan.memory import CHECKPOINTS
+from snugly.plan.speculation_types import Speculation
 from snugly.plan.types import EngineFacts, Plan
 from snugly.units import MiB
 
@@ -81,6 +84,7 @@ class LlamaCpp:
     silence_seconds: float
     command: Sequence[str] = WORKER
     name: str = "xllamacpp"
+    memory: Memory | None = None  # where it keeps what it has read; None: in its slots alone
 
     def unusable(self, architecture: str, instructions: Sequence[str]) -> str:
         """Why the wheel cannot run on this processor; empty when it can.
@@ -95,10 +99,16 @@ class LlamaCpp:
     async def start(self, plan: Plan, mode: Mode = "generate") -> LlamaCppRunning:
         """Start a worker for `plan` and wait until it answers."""
         config = worker_config(plan, address := new_address()) | {"mode": mode}
-        if mode != "generate":
+        if mode == "generate":
+            config["guess"] = guessing(plan)
+        else:
             config["pooling"] = await asyncio.to_thread(pooling, plan.model_path, mode)
         process = EngineProcess(self.command, address)
-        return await started(plan, process, config, self.start_seconds, self.silence_seconds)
+        memory = self.memory if mode == "generate" else None
+        config["slot_folder"] = memory.slot_folder if memory else ""
+        return await started(
+            plan, process, config, self.start_seconds, self.silence_seconds, memory
+        )
 
 
 def pooling(model_path: str, mode: Mode) -> str:
@@ -116,6 +126,29 @@ def pooling(model_path: str, mode: Mode) -> str:
     if metadata.get(f"{architecture}.pooling_type", 0):
         return ""
     return "last" if metadata.get(f"{architecture}.attention.causal", True) else "mean"
+
+
+def spec_types(guess: Speculation) -> list[str]:
+    """What guesses, by llama.cpp's names; the text so far is asked before a drafter is."""
+    return ["ngram-mod"] * bool(guess.n_match) + ["draft-simple"] * bool(guess.drafter)
+
+
+def guessing(plan: Plan) -> dict[str, Any]:
+    """How tokens are guessed ahead, for the worker; empty: not at all."""
+    guess = plan.speculation
+    if not guess.most:
+        return {}
+    lookup = {name: getattr(guess, name) for name in ("n_match", "n_min", "n_max")}
+    drafter = asdict(guess.drafter) if guess.drafter else {}
+    return {"types": spec_types(guess), "lookup": lookup, "drafter": drafter}
+
+
+def version() -> str:
+    """The wheel's version; empty where it is not installed."""
+    try:
+        return metadata.version("xllamacpp")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def worker_config(plan: Plan, address: Address) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from snugly.engine.address import Address, new_address
-from snugly.engine.llama_cpp import X86_64, on_gpus
+from snugly.engine.llama_cpp import X86_64, on_gpus, spec_types
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.native_found import Native, find
 from snugly.engine.native_process import NativeProcess
+from snugly.engine.prefix_running import Memory, memory_of
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.engine.worker import ENGINE_PING_SECONDS
@@ -68,6 +69,7 @@ class NativeLlama:
     silence_seconds: float
     found: Native | None
     name: str = NAME
+    memory: Memory | None = None  # where it keeps what it has read; None: in its slots alone
 
     def unusable(self, architecture: str, instructions: Sequence[str]) -> str:
         """Why it cannot run; empty when it can."""
@@ -88,12 +90,17 @@ class NativeLlama:
         if self.found is None or why:
             raise EngineError("There is no llama-server to start.", f"{why}.")
         address = new_address() if self.found.sockets else new_address("win32")
+        memory = self.memory if mode == "generate" else None
+        kept = ["--slot-save-path", memory.slot_folder] if memory else []
+        words = [*arguments(plan, address, mode, self.found.options), *kept]
         config = {
-            "command": [self.found.path, *arguments(plan, address, mode, self.found.options)],
+            "command": [self.found.path, *words],
             "environment": _environment(plan, address),
         }
         process = NativeProcess(_WORKER, address)
-        return await started(plan, process, config, self.start_seconds, self.silence_seconds)
+        return await started(
+            plan, process, config, self.start_seconds, self.silence_seconds, memory
+        )
 
 
 def _environment(plan: Plan, address: Address) -> dict[str, str]:
@@ -106,9 +113,13 @@ def _environment(plan: Plan, address: Address) -> dict[str, str]:
 
 def make(settings: Settings) -> NativeLlama:
     """The engine with the llama-server that is found."""
+    found = find(settings)
+    build = f"{NAME} {found.version} {found.file_bytes}" if found else ""
+    can = found is not None and "--slot-save-path" in found.options
     return NativeLlama(
-        settings.engine_start_seconds, settings.engine_silence_seconds, find(settings)
-    )
+        settings.engine_start_seconds, settings.engine_silence_seconds, found,
+        memory=memory_of(settings, build) if can else None,
+    )  # fmt: skip
 
 
 def arguments(
@@ -119,6 +130,7 @@ def arguments(
     The same as `engine.worker` sets for the wheel. `options` None: all of them.
     """
     wanted = _shape(plan) + _quiet(plan, address) + _placing(plan) + _for_mode(plan, mode)
+    wanted += _guessing(plan, mode)
     kept = [option for option in wanted if options is None or option[0] in options]
     return [word for option in kept for word in option]
 
@@ -169,6 +181,27 @@ def _placing(plan: Plan) -> list[tuple[str, ...]]:
         found.append(("--n-cpu-moe", str(plan.experts_until)))
     if not placement.kv_on_gpu:
         found.append(("--no-kv-offload",))
+    return found
+
+
+def _guessing(plan: Plan, mode: Mode) -> list[tuple[str, ...]]:
+    """Tokens that are guessed ahead (llama.cpp docs/speculative.md)."""
+    guess = plan.speculation
+    if mode != "generate" or not guess.most:
+        return []
+    found: list[tuple[str, ...]] = [("--spec-type", ",".join(spec_types(guess)))]
+    if guess.n_match:
+        found += [
+            ("--spec-ngram-mod-n-match", str(guess.n_match)),
+            ("--spec-ngram-mod-n-min", str(guess.n_min)),
+            ("--spec-ngram-mod-n-max", str(guess.n_max)),
+        ]
+    if drafter := guess.drafter:
+        found += [
+            ("--spec-draft-model", drafter.path),
+            ("--spec-draft-n-max", str(drafter.n_tokens)),
+            ("--spec-draft-ngl", "all" if plan.gpu_layers else "0"),
+        ]
     return found
 
 

@@ -233,6 +233,8 @@ def usage_of(prompt_tokens: int, completion_tokens: int, timings: dict[str, Any]
         decode_ms=timings.get("predicted_ms", 0.0),
         prefill_tps=timings.get("prompt_per_second") or 0.0,
         decode_tps=timings.get("predicted_per_second") or 0.0,
+        drafted_tokens=timings.get("draft_n", 0),
+        accepted_tokens=timings.get("draft_n_accepted", 0),
     )
 
 

@@ -84,6 +84,24 @@ def _set_memory(xllamacpp: Any, params: Any, config: dict[str, Any]) -> None:
     )
 
 
+def _set_guessing(xllamacpp: Any, params: Any, guess: dict[str, Any]) -> None:
+    """Tokens that are guessed ahead (llama.cpp docs/speculative.md)."""
+    if not guess:
+        return
+    kinds = xllamacpp.common_speculative_type
+    names = (f"COMMON_SPECULATIVE_TYPE_{t.upper().replace('-', '_')}" for t in guess["types"])
+    chosen = params.speculative
+    chosen.types = [getattr(kinds, name) for name in names]
+    for name, value in guess["lookup"].items():
+        setattr(chosen.ngram_mod, name, value)
+    if drafter := guess["drafter"]:
+        chosen.draft.mparams.path = drafter["path"]
+        chosen.draft.n_max = drafter["n_tokens"]
+        chosen.draft.n_gpu_layers = -1 if params.n_gpu_layers else 0
+        chosen.draft.cpuparams.n_threads = params.cpuparams.n_threads
+        chosen.draft.cpuparams_batch.n_threads = params.cpuparams_batch.n_threads
+
+
 def _serve(config: dict[str, Any]) -> object:
     if config.get("spin_rounds"):  # read by libgomp when the extension is loaded
         os.environ["GOMP_SPINCOUNT"] = str(config["spin_rounds"])
@@ -107,8 +125,11 @@ def _serve(config: dict[str, Any]) -> object:
     params.cache_ram_mib = 0  # 8 GiB by default
     params.ctx_shift = False  # it would drop the oldest part of the prompt silently
     params.warmup = False  # its cost would come before the first token
+    _set_guessing(xllamacpp, params, config.get("guess", {}))
     _set_mode(xllamacpp, params, config.get("mode", "generate"), config.get("pooling", ""))
     params.endpoint_slots = False
+    if config.get("slot_folder"):
+        params.slot_save_path = os.path.join(config["slot_folder"], "")
     params.ui = False
     # Each answer holds one of these for as long as it lasts; four more for short questions.
     params.n_threads_http = params.n_parallel + 4

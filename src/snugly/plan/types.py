@@ -7,6 +7,7 @@ from functools import cached_property
 from snugly.machine.types import NOT_TOLD, Fact, Kernel, Pool
 from snugly.model.build import weight_bytes
 from snugly.model.types import Build
+from snugly.plan.speculation_types import NO_SPECULATION, Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,7 @@ class Plan:
     experts_until: int = 0
     # How often a thread looks whether the others are done before it sleeps; 0: as the house does.
     spin_rounds: int = 0
+    speculation: Speculation = NO_SPECULATION
 
     @property
     def context(self) -> int:
