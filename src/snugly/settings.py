@@ -94,6 +94,18 @@ class Settings(BaseSettings):
         " the protocol of `snugly.engine.worker`; empty: the built-in one.",
     )
 
+    prefix_cache_bytes: int = Field(
+        default=4 * 1024**3,
+        ge=0,
+        description="Disk space in the cache folder for what models have read, so that it is not"
+        " read again after a restart; 0 keeps nothing.",
+    )
+    steady_prompts: bool = Field(
+        default=True,
+        description="Whether the time of day moves from a system prompt to the end of the last"
+        " question, so that what comes after it need not be read anew each time.",
+    )
+
     serve_host: str = Field(
         default="127.0.0.1", description="Address that `snugly serve` listens on."
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from snugly.engine import llama_cpp, native, openvino
 from snugly.engine.native_found import find
+from snugly.engine.prefix_running import memory_of
 from snugly.engine.types import Engine
 from snugly.machine.types import Machine
 from snugly.plan.types import EngineFacts
@@ -18,11 +19,12 @@ def _xllamacpp_facts(machine: Machine) -> EngineFacts:
 
 
 def _xllamacpp(settings: Settings) -> Engine:
+    command = settings.engine_command or llama_cpp.WORKER
+    build = " ".join(settings.engine_command) or f"{WHEEL} {llama_cpp.version()}"
     return llama_cpp.LlamaCpp(
-        settings.engine_start_seconds,
-        settings.engine_silence_seconds,
-        settings.engine_command or llama_cpp.WORKER,
-    )
+        settings.engine_start_seconds, settings.engine_silence_seconds, command,
+        memory=memory_of(settings, build),
+    )  # fmt: skip
 
 
 def _native_facts(machine: Machine) -> EngineFacts:

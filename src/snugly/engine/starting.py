@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from snugly.engine.llama_http import LlamaCppRunning
+from snugly.engine.prefix_running import Memory, Remembering
 from snugly.engine.process import EngineProcess
 from snugly.plan.types import Plan
 
@@ -15,8 +16,11 @@ async def started(
     config: dict[str, Any],
     start_seconds: float,
     silence_seconds: float,
+    memory: Memory | None = None,
 ) -> LlamaCppRunning:
     """Start `process` with `config` on its stdin and wait until it answers.
+
+    With a `memory` it goes on from what was read before it was started.
 
     Raises: EngineError with the cause; nothing is left running then.
     """
@@ -28,4 +32,6 @@ async def started(
     except BaseException:
         await process.stop()
         raise
+    if memory is not None:
+        return Remembering(plan, process, silence_seconds, memory)
     return LlamaCppRunning(plan, process, silence_seconds)
