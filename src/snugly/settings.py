@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         default=False,
         description="Whether OpenVINO guesses words of the prompt: good where answers repeat it.",
     )
+    speculate: Literal["auto", "off"] = Field(
+        default="auto",
+        description="Whether llama.cpp guesses ahead text that stood before; auto: where that"
+        " has not turned out to cost time.",
+    )
     llama_releases: str = Field(
         default="https://github.com/ggml-org/llama.cpp/releases/download",
         description="Where official builds of llama.cpp are fetched from, or a mirror of it.",

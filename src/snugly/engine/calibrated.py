@@ -6,14 +6,20 @@ from importlib import metadata
 
 from snugly.engine import calibrate_store
 from snugly.engine.native_found import find
+from snugly.engine.registry import NATIVE, WHEEL
+from snugly.engine.speculating import guess_for
 from snugly.errors import EngineError
 from snugly.machine.rates import fingerprint_text
 from snugly.machine.types import Machine
+from snugly.model.build import build_of
 from snugly.model.types import ModelSpec
 from snugly.plan.calibration import Calibration, class_of, tuned
+from snugly.plan.speculation import speculating
 from snugly.plan.threads import threads
 from snugly.plan.types import Plan
 from snugly.settings import Settings
+
+_GUESSING = (WHEEL, NATIVE)  # llama.cpp's; OpenVINO has a setting of its own
 
 
 def identity(settings: Settings, machine: Machine) -> str:
@@ -44,6 +50,12 @@ def calibration_for(settings: Settings, machine: Machine, spec: ModelSpec) -> Ca
 def calibrated(
     plan: Plan, spec: ModelSpec, machine: Machine, settings: Settings, task: str, engine: str
 ) -> Plan:
-    """`plan` with what was measured to be faster for `task`; as it is where nothing was."""
+    """`plan` with what was measured to be faster for `task`; as it is where nothing was.
+
+    Where there is room, it guesses ahead what stood before, unless that has cost time so far.
+    """
     known = calibration_for(settings, machine, spec)
-    return plan if known is None else tuned(plan, known, task, engine)
+    plan = plan if known is None else tuned(plan, known, task, engine)
+    if not spec.is_causal or task in ("embed", "rerank") or engine not in _GUESSING:
+        return plan
+    return speculating(plan, build_of(spec), guess_for(plan.model_path, settings))

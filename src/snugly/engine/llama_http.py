@@ -16,12 +16,13 @@ from snugly.chat.requests import (
     TokenizeRequest,
 )
 from snugly.chat.sse import EventStream
-from snugly.chat.types import ChatRequest, Delta
+from snugly.chat.types import ChatRequest, Delta, Generation
 from snugly.engine import wire_raw
 from snugly.engine.loose_calls import LooseCalls, names_to_watch
 from snugly.engine.pieces import Pieces
 from snugly.engine.process import EngineProcess
 from snugly.engine.resident import held_bytes, peak_bytes
+from snugly.engine.speculating import Guessed
 from snugly.engine.wire import body_of, refusal
 from snugly.errors import EngineError, UserError
 from snugly.plan.types import Plan
@@ -41,6 +42,7 @@ class LlamaCppRunning:
         self._process = process
         self._silence_seconds = silence_seconds
         self._http: httpx2.AsyncClient | None = None
+        self.guessed: Guessed | None = None  # counts what guessing ahead brings
 
     @property
     def http(self) -> "httpx2.AsyncClient":
@@ -75,6 +77,7 @@ class LlamaCppRunning:
                         break
                     for delta in calls.feed(pieces.read(data)):
                         yield delta
+                        self._count(request, delta)
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
 
@@ -91,11 +94,16 @@ class LlamaCppRunning:
                 async for data in events:
                     delta = pieces.read(data)
                     yield delta
+                    self._count(request, delta)
                     if delta.finish_reason:
                         finished = True
                         break
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
+
+    def _count(self, request: Generation, delta: Delta) -> None:
+        if delta.usage is not None and self.guessed is not None:
+            self.guessed.note(request, delta.usage)
 
     @asynccontextmanager
     async def _opened(
@@ -202,6 +210,8 @@ class LlamaCppRunning:
 
     async def stop(self) -> None:
         """End the worker: TERM, then KILL."""
+        if self.guessed is not None:
+            self.guessed.save()
         try:
             if self._http is not None:
                 await self._http.aclose()

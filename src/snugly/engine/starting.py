@@ -7,7 +7,9 @@ from typing import Any
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.prefix_running import Memory, Remembering
 from snugly.engine.process import EngineProcess
+from snugly.engine.speculating import Guessed
 from snugly.plan.types import Plan
+from snugly.settings import settings
 
 
 async def started(
@@ -32,6 +34,10 @@ async def started(
     except BaseException:
         await process.stop()
         raise
-    if memory is not None:
-        return Remembering(plan, process, silence_seconds, memory)
-    return LlamaCppRunning(plan, process, silence_seconds)
+    running = (
+        LlamaCppRunning(plan, process, silence_seconds)
+        if memory is None
+        else Remembering(plan, process, silence_seconds, memory)
+    )
+    running.guessed = Guessed(plan.model_path, plan.speculation, settings().cache)
+    return running

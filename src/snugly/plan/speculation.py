@@ -14,8 +14,9 @@ from snugly.plan.speculation_types import Drafter, Speculation
 from snugly.plan.types import Estimate, Plan
 from snugly.units import MiB
 
-# The values of llama.cpp's own --spec-default but for `n_min`, see docs/speculation.md.
-LOOKUP = Speculation(n_match=24, n_min=48, n_max=64)
+# llama.cpp's own --spec-default, but for two tokens less: from 64 tokens on its attention is
+# computed in another way, which rounds differently (ggml-cpu/ops.cpp, GGML_FA_TILE_Q).
+LOOKUP = Speculation(n_match=24, n_min=48, n_max=62)
 _POOL_BYTES = 16 * MiB  # of ngram-mod: 4 Mi entries of 4 bytes (common/speculative.cpp)
 _F32 = 4
 # Loss that turns guessing off, as a share of the time for writing: half of the 2% that it may
