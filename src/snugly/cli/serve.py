@@ -66,6 +66,7 @@ def serve(
         return
     from snugly.server import serving
     from snugly.server.logs import log_path, logged
+    from snugly.server.record import only_server
     from snugly.server.tokens import own_token, token_path
     from snugly.settings import settings
 
@@ -86,7 +87,7 @@ def serve(
         bound = serving.listening(config.serve_host, config.serve_port)
         if token:
             say(f"The token lies in {token_path(config.history)}.")
-        with bound:
+        with bound, only_server(config.history):
             serving.run(config, token, serving.Wish(tuple(model or ()), cert, key), bound, say)
 
 

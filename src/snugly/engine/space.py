@@ -74,7 +74,7 @@ class Space:
             return False
         own = self._held(seat)
         machine = _with(seen.machine, own, "free once this model is stopped")
-        choice = self._choice(seat, self._wants(seat, wanted), replace(seen, machine=machine))
+        choice = await self._choice(seat, self._wants(seat, wanted), replace(seen, machine=machine))
         return isinstance(choice, room.Move) and choice.plan.context > seat.plan.context
 
     async def make_room(self, seat: Seat, wanted: int | None, most_bytes: int | None) -> Plan:
@@ -86,17 +86,17 @@ class Space:
         deadline = self._clock() + self._limits.wait
         while True:
             seen = await self._seen(but=seat)
-            choice = self._choice(seat, wants, seen)
+            choice = await self._choice(seat, wants, seen)
             if isinstance(choice, room.Move):
                 if await self._stopped(choice.victims):
                     return choice.plan
             elif isinstance(choice, room.Busy) and choice.victims:
                 await self._stop_busy(choice.victims, deadline)
             else:
-                self._refuse_surely(seat, wants, seen)
+                await self._refuse_surely(seat, wants, seen)
                 await self._settled(deadline)
 
-    def _refuse_surely(self, seat: Seat, wants: Sequence[Need], seen: _Seen) -> None:
+    async def _refuse_surely(self, seat: Seat, wants: Sequence[Need], seen: _Seen) -> None:
         """Refuse what would not fit even with all bytes back that are on the way.
 
         Of a model that comes or goes nobody can tell how much of it is still, or already,
@@ -105,7 +105,7 @@ class Space:
         Raises: DoesNotFit.
         """
         machine = _with(seen.machine, seen.moving, "free once the others have come or gone")
-        choice = self._choice(seat, wants, replace(seen, machine=machine))
+        choice = await self._choice(seat, wants, replace(seen, machine=machine))
         if isinstance(choice, Rejected):
             or_refuse(choice)
 
@@ -120,11 +120,13 @@ class Space:
             )
         await asyncio.sleep(_LOOK_SECONDS)
 
-    def _choice(
+    async def _choice(
         self, seat: Seat, wants: Sequence[Need], seen: _Seen
     ) -> room.Move | room.Busy | Rejected:
-        return room.decide(
-            self._planner, seen.machine, seat.spec, wants, seen.loaded, self._limits.cap_bytes
+        """What to do, thought over in a thread: planning may take longer than a token."""
+        cap = self._limits.cap_bytes
+        return await asyncio.to_thread(
+            room.decide, self._planner, seen.machine, seat.spec, wants, seen.loaded, cap
         )
 
     async def _seen(self, but: Seat) -> _Seen:

@@ -2,10 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+
+from snugly.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +52,32 @@ def remove_record(path: Path) -> None:
     record = read_record(path)
     if record is None or record.pid == os.getpid():
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_server(history: Path) -> Iterator[None]:
+    """Be the one server of this history, until the block or the process ends.
+
+    A second one would mark the first one's requests as interrupted, leave its own record in
+    place of the other's, and plan with memory that the other is about to take.
+
+    Raises: UserError, naming the server that runs.
+    """
+    from filelock import FileLock, Timeout
+
+    history.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(history.with_name("server.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        other = read_record(record_path(history))
+        where = f" It is process {other.pid}, on {other.host}:{other.port}." if other else ""
+        raise UserError(
+            "Another `snugly serve` runs with this history.",
+            f"One server keeps the books in {history}.{where}",
+            "Use it or stop it, or give this one a history of its own: SNUGLY_HISTORY.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

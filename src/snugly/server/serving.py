@@ -15,10 +15,12 @@ from typing import Any
 
 import uvicorn
 
+from snugly.engine.calibrated import calibrated
 from snugly.engine.launch import engine_facts, measured_machine
 from snugly.engine.pool import Pool
 from snugly.engine.prompt_logprobs import with_scores
 from snugly.engine.registry import DEFAULT, ENGINES
+from snugly.engine.seat import NotNow
 from snugly.engine.space import Limits
 from snugly.errors import SnuglyError, UserError
 from snugly.machine.types import Machine
@@ -33,14 +35,17 @@ from snugly.server.life import Life, Swapped, on_terminal
 from snugly.server.protocol import GuardedProtocol
 from snugly.server.security import Policy, check_bind
 from snugly.server.service import Service
-from snugly.server.shelf import Shelf
+from snugly.server.shelf import Shelf, Volume
 from snugly.settings import Settings
 
 # Longer than any client keeps an idle connection (httpx 5 s, Go 90 s behind proxies, Node 5 s):
 # whoever closes first while the other is just sending makes a failed request.
 _KEEP_ALIVE_SECONDS = 75
 _GRACE_SECONDS = 5
-_BATCH_SECONDS = 1.0
+_ATTEMPTS = 3  # at loading what is to stay, while clients use the memory
+# llama-server looks once a second whether a client is there (HTTP_POLLING_SECONDS in
+# tools/server/server-context.cpp) and hears of it between two batches: 1.5 s at worst.
+_BATCH_SECONDS = 0.5
 _LEAST_BATCH = 128
 
 
@@ -91,7 +96,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def prompt(plan: Plan) -> Plan:
-    """The plan with batches that are read in a second at worst, 128 tokens at least.
+    """The plan with batches that are read in half a second at worst, 128 tokens at least.
 
     Between two batches an engine hears that a client has left, and others get their next
     token. What is computed at once is a micro-batch, so longer batches gain nothing.
@@ -107,8 +112,11 @@ def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool
     """The pool of this machine, or of the one that `look` sees."""
 
     def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan | Rejected:
-        choice = choose(machine, spec, need, engine_facts(machine))
-        return prompt(choice) if isinstance(choice, Plan) else choice
+        facts = engine_facts(machine)
+        choice = choose(machine, spec, need, facts)
+        if not isinstance(choice, Plan):
+            return choice
+        return prompt(calibrated(choice, spec, machine, config, need.task, facts.name))
 
     return Pool(
         with_scores(ENGINES[DEFAULT][1](config)),
@@ -167,14 +175,15 @@ async def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    Raises: HistoryError; what loading the models at the start raises.
+    Raises: HistoryError; what finding and loading the models at the start raises.
     """
     secure = wish.certificate is not None
     policy = policy_of(config, token, secure)
     shelf = Shelf(Store(config.store))
     async with open_ledger(config.history) as ledger, pool_of(config) as pool:
         service = Service(config, pool, shelf, ledger)
-        await _load_first(service, wish.models, say)
+        first = [await _named(service, ref) for ref in wish.models]
+        service.default_ref = first[0].name if first else ""
         front = Swapped(make_app(service, policy))
 
         def adopt(changes: dict[str, Any]) -> None:
@@ -186,20 +195,47 @@ async def serve(
         server = _Server(http_config(front, wish), Life(config, secure, adopt))
         scheme = "https" if secure else "http"
         say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
-        await server.serve(sockets=[bound])
-
-
-async def _load_first(service: Service, models: Sequence[str], say: Callable[[str], None]) -> None:
-    for ref in models:
-        installed = await asyncio.to_thread(find, Store(service.config.store), ref)
+        # Requests are taken while the first models load, and wait for them; signals too.
+        loading = asyncio.create_task(_load_first(service, first, say))
+        loading.add_done_callback(lambda _: _end_if_failed(server, loading))
         try:
-            name = (await service.volume(ref)).name
-        except SnuglyError:
-            name = service.shelf.give(installed)
-        volume = await service.volume(name)
-        service.default_ref = service.default_ref or name
-        await service.pool.load(volume.installed, volume.spec, pin=True)
-        say(f"{name} is loaded and stays.")
+            await server.serve(sockets=[bound])
+        finally:
+            loading.cancel()
+            await asyncio.wait({loading})
+        if not loading.cancelled():
+            loading.result()
+
+
+def _end_if_failed(server: uvicorn.Server, loading: "asyncio.Task[None]") -> None:
+    """What was to stay and cannot be loaded is no server that a person asked for."""
+    if not loading.cancelled() and loading.exception() is not None:
+        server.should_exit = True
+
+
+async def _named(service: Service, ref: str) -> Volume:
+    """A model that the operator named: installed, or a file. Raises: as `find`."""
+    installed = await asyncio.to_thread(find, Store(service.config.store), ref)
+    try:
+        return await service.volume(ref)
+    except SnuglyError:
+        return await service.volume(service.shelf.give(installed))
+
+
+async def _load_first(
+    service: Service, volumes: Sequence[Volume], say: Callable[[str], None]
+) -> None:
+    """Load what is to stay. Raises: as `Pool.load`."""
+    for volume in volumes:
+        for attempt in range(_ATTEMPTS, 0, -1):
+            try:
+                await service.pool.load(volume.installed, volume.spec, pin=True)
+                break
+            except NotNow as error:  # clients are served already, and took the memory
+                if attempt == 1:
+                    raise
+                await asyncio.sleep(error.retry_after)
+        say(f"{volume.name} is loaded and stays.")
 
 
 def _shown(host: str) -> str:
