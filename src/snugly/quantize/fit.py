@@ -17,7 +17,7 @@ from snugly.quantize.measure import Text
 from snugly.quantize.measure_process import answers
 from snugly.quantize.reader import Source
 from snugly.quantize.reader_imatrix import Imatrix, read_imatrix
-from snugly.quantize.sensitivity import Sensitivity, identity, read_sensitivity
+from snugly.quantize.sensitivity import VERSION, Sensitivity, identity, read_sensitivity
 from snugly.quantize.solve import Option, smallest, solve, useful
 from snugly.quantize.types import Quantized, Recipe
 from snugly.units import format_bytes
@@ -147,6 +147,7 @@ def learn(
     Raises: UserError when the model is of no known build, EngineError, BadModelFile.
     """
     key = f"{identity(source)}-{text.sha256[:16]}-{texts}x{places}{'-tiny' if tiny else ''}"
+    key += f"-{VERSION}"  # one of another version is left alone, and made anew
     kept = folder / f"{key}.gguf"
     if not kept.exists():
         config = {

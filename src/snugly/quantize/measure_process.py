@@ -20,7 +20,10 @@ def answers(
     Raises: what the task raised; EngineError when the process dies.
     """
     threads = str(config.get("threads", 1))
-    quiet = {"GGML_NO_BACKTRACE": "1", "TOKENIZERS_PARALLELISM": "false",
+    # Large arrays come and go: the C library gives each back to the system and has the next one
+    # filled with zeros anew, a fifth of the time, unless told to keep them (glibc mallopt).
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+    quiet = {**kept, "GGML_NO_BACKTRACE": "1", "TOKENIZERS_PARALLELISM": "false",
              "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}  # fmt: skip
     with tempfile.TemporaryFile() as heard:
         process = subprocess.Popen(

@@ -20,7 +20,7 @@ from snugly.model.types import Tensor
 from snugly.quantize import writer
 from snugly.quantize.reader import Source
 
-VERSION = 1
+VERSION = 2
 _ERRORS = ".kld"
 _TYPES, _VERSION, _MODEL, _TEXT = (
     f"snugly.sensitivity.{key}" for key in ("types", "version", "model", "text_sha256")

@@ -19,8 +19,10 @@ from snugly.quantize.kernels import MATRIX_TYPES, dequantize_rows, quantize_rows
 
 Floats = NDArray[np.float32]
 # Rows that are tried of each tensor: the estimate of a sum over a model's 200 tensors is then
-# good to about 1% where rows differ by half of their mean.
+# good to about 1% where rows differ by half of their mean. Long rows take long and have many
+# weights to average over: there are as many as have 32,768 weights, but half of them at least.
 ROWS = 32
+_WEIGHTS = 1 << 15
 PLACES = 512  # of the text that rows are tried on
 
 _BLOCKS = {name: block for name, block, _ in TENSOR_TYPES.values()}
@@ -68,7 +70,8 @@ class Errors:
         """
         n_rows = given.shape[1]
         weight = np.einsum("to,to->o", given, given, dtype=np.float64)
-        picked = self._pick(weight, min(ROWS, n_rows))
+        count = min(max(_WEIGHTS // x.shape[1], ROWS // 2), ROWS, n_rows)
+        picked = self._pick(weight, count)
         places = np.linspace(0, len(x) - 1, min(PLACES, len(x))).round().astype(int)
         seen, squares = x[places], given[places][:, picked] ** 2  # [places, rows]
         share = squares.sum(axis=0, dtype=np.float64)

@@ -7,23 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snugly.errors import EngineError, UserError
+from snugly.errors import UserError
 from snugly.quantize.logits_gguf import GgufModel
-from snugly.quantize.measure_loss import cut, losses
+from snugly.quantize.measure_loss import cut
 from snugly.quantize.reader import Source, read_gguf
 from snugly.quantize.sensitivity import write_sensitivity
+from snugly.quantize.sensitivity_check import PLACES, check
 from snugly.quantize.sensitivity_errors import Cost, Errors
 from snugly.quantize.sensitivity_net import Floats, Net
 
 Say = Callable[[dict[str, Any]], None]
 _BLOCK = 256  # places whose logits are held at once
-_CHECKED = 96  # places that are compared with the engine
-# Nats per token. The engine rounds what comes in to 8 bits where weights are quantized, which
-# costs up to 0.007 (Gemma 3 270M in Q4_K_M); a wrong rotation or norm costs more than 1.
-_TRUSTED = 0.05
-# One text of so many goes back too. What comes in needs the most text (8,960 columns, some of
-# them rarely used); gradients only rank 200 tensors, and going back takes twice the time.
-_BACK = 2
+# Of every second text the first half goes back too. What comes in needs the most text (8,960
+# columns, some of them rarely used); gradients only rank 200 tensors, and going back through a
+# place takes twice the time.
+_BACK, _SHORTER = 2, 2
 _TABLE_ROWS = 64  # places whose embeddings are tried
 
 
@@ -31,42 +29,31 @@ def calibrate(config: dict[str, Any], say: Say) -> None:
     """`model`, `text`, `places`, `texts`, `tiny`, `threads`, `out`, `text_name`, `text_sha256`."""
     source = read_gguf(config["model"])
     net = Net(source)
-    tokens = _tokens(config, net, say)
+    tokens = _tokens(config, source, say)
     run = Calibration(source, net, tokens, config["threads"], config["tiny"], say)
     costs = {name: (cost.inputs, cost.errors) for name, cost in run.costs().items()}
     write_sensitivity(Path(config["out"]), source, costs, config["text_name"],
                       config["text_sha256"], *tokens.shape)  # fmt: skip
 
 
-def _tokens(config: dict[str, Any], net: Net, say: Say) -> NDArray[np.int64]:
+def _tokens(config: dict[str, Any], source: Source, say: Say) -> NDArray[np.int64]:
     """Texts [texts, places], after what we compute was compared with the engine."""
-    model = GgufModel(config["model"], _CHECKED, config["threads"])
-    try:
-        found = cut(model.tokens(config["text"]), config["places"], config["texts"])
-        if not found:
-            raise UserError(
-                "The calibration text is too short.",
-                f"It has fewer than {config['places']} tokens.",
-                "Give more of it with --calibrate, or leave that out.",
-            )
-        tokens = np.array(found, dtype=np.int64)
-        if model.bos is not None:
-            tokens[:, 0] = model.bos
-        checked = tokens[:1, :_CHECKED]
-        engine = np.concatenate([part.copy() for part in model.logits(checked[0].tolist())])
-    finally:
-        model.close()
-    h = net.embed(checked)
-    for number in range(net.shape.layers):
-        h = net.layer(number).forward(h)
-    wrong = losses(engine, net.logits(net.final(h)), checked[0, 1:].tolist()).kld.mean()
-    if not wrong < _TRUSTED:
-        raise EngineError(
-            "What matters in this model cannot be computed.",
-            f"What we compute is {wrong:.3f} nats per token away from the engine.",
-            "Choose a type with --to instead of a size; and please report the model.",
+    model = GgufModel(config["model"], PLACES, config["threads"], words_only=True)
+    found = cut(model.tokens(config["text"]), config["places"], config["texts"])
+    bos = model.bos
+    model.close()
+    if not found:
+        raise UserError(
+            "The calibration text is too short.",
+            f"It has fewer than {config['places']} tokens.",
+            "Give more of it with --calibrate, or leave that out.",
         )
-    say({"checked": float(wrong)})
+    tokens = np.array(found, dtype=np.int64)
+    if bos is not None:
+        tokens[:, 0] = bos
+    folder = Path(config["out"]).parent
+    say({"checked": check(config["model"], source, tokens[0, :PLACES].tolist(), config["threads"],
+                          folder)})  # fmt: skip
     return tokens
 
 
@@ -78,6 +65,8 @@ class Calibration:
         say: Say,
     ) -> None:  # fmt: skip
         self._net, self._tokens, self._say = net, tokens, say
+        places = max(tokens.shape[1] // _SHORTER, 1)
+        self._back = (slice(None, None, _BACK), slice(places))  # of [texts, places]
         self._errors = Errors(threads, tiny)
         self._costs: dict[str, Cost] = {}
         self._inputs: dict[str, Floats] = {}
@@ -88,10 +77,10 @@ class Calibration:
     def costs(self) -> dict[str, Cost]:
         """Of every matrix of the model."""
         h = self._net.embed(self._tokens)
-        streams = [h[::_BACK]]
+        streams = [h[self._back].copy()]
         for number in range(self._net.shape.layers):
             h = self._net.layer(number).forward(h, self._entering)
-            streams.append(h[::_BACK])
+            streams.append(h[self._back].copy())
             self._step("forwards")
         self._entering(self._net.head, self._net.final(h))
         last = streams.pop()
@@ -140,7 +129,7 @@ class Calibration:
         name = "token_embd.weight"
         size = np.einsum("tj,tj->t", given, given, dtype=np.float64)
         picked = self._errors.pick(size, min(_TABLE_ROWS, len(given)))
-        tokens = self._tokens[::_BACK].reshape(-1)[picked]
+        tokens = self._tokens[self._back].reshape(-1)[picked]
         sample = np.concatenate([self._net.weights.rows(name, int(t), 1) for t in tokens])
         cost = self._errors.of_embedding(
             sample, given[picked], self._net.shape.embedding_scale, float(size.mean())

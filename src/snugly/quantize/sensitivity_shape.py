@@ -2,7 +2,7 @@
 
 Known are decoders of Llama's build: norm, attention, norm, gated feed-forward. What an
 architecture does otherwise stands in `_KINDS`; anything else is refused here, and what we
-compute is compared with the engine before it is trusted (`sensitivity_run`).
+compute is compared with the engine before it is trusted (`sensitivity_check`).
 
 Source: llama.cpp src/models/{llama,qwen2,qwen3,gemma,gemma2,gemma3,phi3,granite}.cpp.
 """
