@@ -103,6 +103,7 @@ async def _forced(
         logprobs=request.logprobs,
         grammar=grammar,
         wants_tokens=True,
+        holder=request.holder,
     )
     done = start
     async with aclosing(running.complete(forced, ids[:start])) as deltas:

@@ -4,6 +4,7 @@ Everything is decided on what the server parsed (`scope`), never on a URL put to
 the Host header: that is how `Host: a?b` came to change the path that others authorised.
 """
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -111,6 +112,15 @@ def token_of(headers: Mapping[str, list[str]]) -> str:
     if kind.lower() == "bearer" and value.strip():
         return value.strip()
     return (headers.get("x-api-key") or [""])[0].strip()
+
+
+def holder_of(scope: Mapping[str, Any]) -> str:
+    """Who may be answered faster because of what was asked before: who holds the same key.
+
+    Programs without a key are all one holder. The key itself is never kept.
+    """
+    given = token_of(_headers(scope))
+    return hashlib.sha256(b"key " + given.encode("utf-8", "replace")).hexdigest()
 
 
 def _check_host(scope: Mapping[str, Any], headers: Mapping[str, list[str]], policy: Policy) -> None:

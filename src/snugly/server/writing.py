@@ -12,12 +12,14 @@ from snugly.chat.requests import (
     InfillRequest,
     Prompt,
 )
+from snugly.chat.steady import steady
 from snugly.chat.types import ChatRequest, Delta, Message
 from snugly.errors import PromptTooLong
 from snugly.server.calls import Call
 from snugly.server.dialects.types import Body, Reply, Writer
 from snugly.server.filling import filled
 from snugly.server.scoring import ends_with_prompt, prompt_scores, scored, to_be_scored
+from snugly.server.security import holder_of
 from snugly.server.service import Lent, advise
 
 # Of the context, what an answer gets at least where a prompt may be trimmed and the client
@@ -32,6 +34,7 @@ async def write_text(
     call: Call, request: GenerateRequest, whole: Whole, writer: MakeWriter
 ) -> Body | None:
     """Answer a request for text, whole or in pieces, in the dialect of the two functions."""
+    request = _placed(call, request)
     if isinstance(request, CompletionRequest) and to_be_scored(call.service.pool, request):
         return await _write_scored(call, request, whole, writer)
     async with call.service.lend(call, request.model, **asked_of(request)) as lent:
@@ -39,6 +42,13 @@ async def write_text(
         if isinstance(request, ChatRequest):
             request = await fitting(call, lent, request)
         return await _written(call, request, pieces(call, lent, request), reply, whole, writer)
+
+
+def _placed(call: Call, request: Any) -> Any:
+    """The request with whose it is, and what is volatile at its end."""
+    if isinstance(request, ChatRequest) and call.service.config.steady_prompts:
+        request = steady(request)
+    return replace(request, holder=holder_of(call.scope))
 
 
 async def _written(
