@@ -51,13 +51,19 @@ def quantize_to_fit(opened: "Opened", wanted: Wanted) -> None:
                 learned, held, settings().cache / "sensitivity", wanted.threads, wanted.refine,
                 wanted.min_speed, wanted.resume)  # fmt: skip
 
+    out = Path(wanted.out).expanduser()
+
     def name(fit: "Fit") -> Path:
-        return Path(wanted.out or f"{opened.name}-{fit.n_bytes / 1e9:.3g}GB.gguf").expanduser()
+        nonlocal out
+        out = Path(wanted.out or f"{opened.name}-{fit.n_bytes / 1e9:.3g}GB.gguf").expanduser()
+        return out
 
     try:
         done = fit_and_write(task, name, steps, shown())
     except KeyboardInterrupt:
-        note("What is done stays; the same command with --resume goes on.")
+        whole_now = out.is_file()
+        note(f"{out} is whole; what it loses was not measured." if whole_now
+             else "What is done stays; the same command with --resume goes on.")  # fmt: skip
         raise
     if wanted.as_json:
         print_json(document(done))

@@ -47,6 +47,7 @@ class Fitter:
     imatrix: Imatrix
     factors: Mapping[str, float] = field(default_factory=dict)  # tensor -> measured correction
     prices: Mapping[str, float] = field(default_factory=dict)  # type -> nats per weight, for speed
+    write_prices: Mapping[str, float] = field(default_factory=dict)  # likewise, tables too
 
     @property
     def table(self) -> str:
@@ -112,7 +113,8 @@ class Fitter:
                 weights = 0 if tensor.name == self.table else tensor.n_elements
                 items.append([
                     Option(kind, _bytes(tensor, kind),
-                           self._cost(tensor.name, kind) + self.prices.get(kind, 0.0) * weights)
+                           self._cost(tensor.name, kind) + self.prices.get(kind, 0.0) * weights
+                           + self.write_prices.get(kind, 0.0) * tensor.n_elements)
                     for kind in errors
                 ])  # fmt: skip
         return names, items

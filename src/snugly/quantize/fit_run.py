@@ -7,17 +7,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snugly.errors import UserError
+from snugly.errors import SnuglyError, UserError
 from snugly.model.progress import Progress
 from snugly.quantize.fit import Fit, Fitter, learn, write
 from snugly.quantize.fit_box import Place, largest
+from snugly.quantize.fit_sooner import sooner
 from snugly.quantize.fit_speed import fast_enough
 from snugly.quantize.fit_swaps import factors, groups_of, measured_groups
-from snugly.quantize.measure import Text, Watch, bundled, measure_all, read_texts
+from snugly.quantize.measure import CONTEXT, Text, Watch, bundled, measure_all, read_texts
 from snugly.quantize.measure_loss import Loss
 from snugly.quantize.reader import Source
 
-_MEASURED = 4  # chunks of 512 tokens on which the result is measured
+_MEASURED = 4  # chunks on which the result is measured
+# Tokens of one. Half as many for a large model, for which reading takes a minute.
+_CHUNK, _SHORT_CHUNK = CONTEXT, CONTEXT // 2
+# Bytes of text that surely are so many tokens: llama.cpp's vocabularies take 3 to 5 bytes for
+# one, and no usual text more than 8.
+_ENOUGH_BYTES = _MEASURED * _CHUNK * 8
 # Bits per weight between a file and its neighbours in the table: about the step from Q4_K_M to
 # Q5_K_M, or to Q3_K_M (docs/quantization.md).
 _STEP_BITS = 0.75
@@ -53,7 +59,10 @@ class Fitted:
 
 
 def texts(paths: tuple[str, ...]) -> tuple[Text, Text]:
-    """To learn from and to measure on. Of a person's own text the last fifth is for measuring.
+    """To learn from and to measure on.
+
+    Of a person's own text the last fifth is for measuring. Where that is too short, all of it
+    is learnt from, and the text that comes with Snugly is measured on.
 
     Raises: UserError for a file that cannot be read.
     """
@@ -61,6 +70,8 @@ def texts(paths: tuple[str, ...]) -> tuple[Text, Text]:
         return bundled("calibration"), bundled("evaluation")
     whole = read_texts(paths)
     at = len(whole.text) * 4 // 5
+    if len(whole.text[at:].encode()) < _ENOUGH_BYTES:
+        return whole, bundled("evaluation")
     return replace(whole, text=whole.text[:at]), replace(whole, text=whole.text[at:])
 
 
@@ -115,16 +126,31 @@ def fit_and_write(
     out = name(fit)
     start = _took(seconds, "learn", start)
     write(fitter, fit, out, threads=task.threads, progress=progress, resume=task.resume)
-    start = _took(seconds, "write", start)
-    other = None
-    if task.refine or (task.refine is None and weights <= _QUICK_WEIGHTS):
+    _took(seconds, "write", start)
+    try:
+        return _finished(task, fitter, fit, out, seconds, steps, progress)
+    except SnuglyError:
+        out.unlink(missing_ok=True)  # a command that fails leaves nothing
+        raise
+
+
+def _finished(
+    task: Task, fitter: Fitter, fit: Fit, out: Path, seconds: dict[str, float], steps: Steps,
+    progress: Progress,
+) -> Fitted:  # fmt: skip
+    """Correct and measure what was written."""
+    path, start, other = task.source.paths[0], time.monotonic(), None
+    weights = sum(item.tensor.n_elements for item in task.source.tensors)
+    quick = weights <= _QUICK_WEIGHTS
+    if task.refine or (task.refine is None and quick):
         other = _again(task, fitter, fit, out, steps, progress)
         start = _took(seconds, "refine", start)
     files = [str(out), *([str(other[1])] if other else [])]
     try:
         with steps("Measuring") as watch:
             found = measure_all(path, files, task.held, most=_MEASURED, threads=task.threads,
-                                watch=watch, exact=True)  # fmt: skip
+                                watch=watch, exact=True,
+                                context=_CHUNK if quick else _SHORT_CHUNK)  # fmt: skip
         better = other is not None and found[1].kld.value < found[0].kld.value
         if other and better:
             os.replace(other[1], out)
@@ -140,9 +166,12 @@ def fit_and_write(
 def _chosen(task: Task, fitter: Fitter) -> Fit:
     if task.budget is None:
         fit = largest(fitter, task.place)
-        return fast_enough(fitter, task.place, fit.n_bytes, task.least_tps or 0.0)
+        if task.least_tps is None:
+            quicker = sooner(fitter, fit)
+            return quicker if task.place.way(quicker) is not None else fit
+        return fast_enough(fitter, task.place, fit.n_bytes, task.least_tps)
     if task.least_tps is None:
-        return fitter.fit(task.budget)
+        return sooner(fitter, fitter.fit(task.budget))
     return fast_enough(fitter, task.place, task.budget, task.least_tps)
 
 

@@ -57,7 +57,10 @@ def write_sensitivity(
     chunks: int,
     places: int,
 ) -> None:
-    """Keep (mean squares of columns, losses) of each tensor; `chunks` texts of `places` tokens."""
+    """Keep (mean squares of columns, losses) of each tensor; `chunks` texts of `places` tokens.
+
+    Raises: UserError when the disk is full.
+    """
     types = sorted({kind for _, errors in costs.values() for kind in errors})
     tensors: list[Tensor] = []
     data = bytearray()
@@ -83,11 +86,18 @@ def write_sensitivity(
         _MODEL: writer.pair("STRING", identity(source)),
         _TEXT: writer.pair("STRING", text_sha256),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        # llama.cpp reads whole units: the last tensor is padded too.
-        file.write(writer.header(pairs, tensors) + data + bytes(-len(data) % writer.ALIGNMENT))
-    os.replace(file.name, path)
+    # llama.cpp reads whole units: the last tensor is padded too.
+    whole = writer.header(pairs, tensors) + data + bytes(-len(data) % writer.ALIGNMENT)
+    with writer.said(path, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+        try:
+            with open(handle, "wb") as file:
+                file.write(whole)
+            os.replace(name, path)
+        except OSError:
+            os.unlink(name)
+            raise
 
 
 def read_sensitivity(path: str | os.PathLike[str]) -> Sensitivity:

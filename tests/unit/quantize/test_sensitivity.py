@@ -1,5 +1,7 @@
 """The decoder in numpy: its gradients against differences, its estimates against the truth."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,14 @@ import pytest
 from tests.quantize_making import WIDTH, WORDS, tiny
 
 from snugly.errors import BadModelFile, UserError
-from snugly.quantize.fit import Fitter
+from snugly.quantize.fit import Fit, Fitter
+from snugly.quantize.fit_run import texts
+from snugly.quantize.fit_sooner import WRITING, sooner
+from snugly.quantize.measure import bundled
 from snugly.quantize.reader import read_gguf
 from snugly.quantize.reader_imatrix import read_imatrix
 from snugly.quantize.sensitivity import read_sensitivity, write_sensitivity
-from snugly.quantize.sensitivity_errors import ROWS, Errors, candidates
+from snugly.quantize.sensitivity_errors import ROWS, TINY, USUAL, Errors, candidates
 from snugly.quantize.sensitivity_net import Net
 from snugly.quantize.sensitivity_run import Calibration
 from snugly.quantize.sensitivity_shape import shape_of
@@ -134,3 +139,46 @@ def test_a_file_of_sensitivities_is_an_importance_matrix(tmp_path: Path) -> None
     assert (tmp_path / "kept.gguf").stat().st_size % 32 == 0  # or llama.cpp will not read it
     with pytest.raises(BadModelFile, match="sensitivities"):
         read_sensitivity(tmp_path / "m.gguf")
+
+
+def test_a_choice_that_is_written_sooner_is_no_larger_and_hardly_worse(tmp_path: Path) -> None:
+    known = fitter(tmp_path)
+    lowest, highest = known.bounds()
+    for share in (0.2, 0.4, 0.6):
+        best = known.fit(int(lowest + share * (highest - lowest)))
+        found = sooner(known, best)
+        assert 0.99 * best.n_bytes < found.n_bytes <= best.n_bytes
+        assert best.predicted_kld <= found.predicted_kld * 1.0001 <= best.predicted_kld * 1.06
+        assert seconds(found) <= seconds(best)
+
+
+def seconds(fit: Fit) -> float:
+    sizes = {tensor.name: tensor.n_elements for tensor in fit.tensors}
+    return sum(sizes[name] / WRITING[kind] for name, kind in fit.recipe.exact.items())
+
+
+def test_every_type_that_is_tried_has_a_time() -> None:
+    assert set(WRITING) == {*USUAL, *TINY}
+
+
+def test_of_a_text_the_end_is_measured_on_unless_it_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("some words of mine\n" * 10_000)
+    learned, held = texts((str(path),))
+    assert len(learned.text) == 4 * len(held.text)
+    path.write_text("some words of mine\n" * 100)
+    learned, held = texts((str(path),))
+    assert learned.text == path.read_text()
+    assert held == bundled("evaluation")
+
+
+def test_what_matters_is_not_kept_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="filled up"):
+        fitter(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
