@@ -192,6 +192,11 @@ async def test_a_prefix_is_not_read_twice(name: str, here: Any) -> None:
             assert second.cached_tokens > 800
 
 
+def test_only_what_has_slots_on_disk_goes_on_after_a_restart() -> None:
+    """What keeps is tested in test_prefix_cache.py; here that the others say so."""
+    assert [name for name in sorted(LACKS) if "kept" not in LACKS[name]] == ["native", "xllamacpp"]
+
+
 @each
 async def test_the_same_seed_says_the_same(name: str, here: Any) -> None:
     needs(name, "seed")

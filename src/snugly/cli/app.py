@@ -125,6 +125,11 @@ VERBS = {
         "found is used for models of the same type and size; the engine's own settings are always\n"
         "among what is measured, and stay where nothing is clearly faster.",
     ),
+    "cache": (
+        "snugly.cli.cache:cache",
+        "Show what models have read and need not read again, or forget it.\n\n"
+        "`purge` forgets everything, `purge MODEL` what one model has read. Words are never shown.",
+    ),
     "rm": (
         "snugly.cli.models:rm",
         "Remove a model from the store. Of an adopted one only the entry goes.",

@@ -9,6 +9,7 @@ from snugly.history.types import Measurement
 from snugly.machine.rates import fingerprint_text
 from snugly.model.names import quantization_of
 from snugly.plan.speed import place_of, run_times
+from snugly.plan.speed_learning import SHORT_PROMPT
 from snugly.units import format_bytes, format_seconds
 
 
@@ -52,7 +53,8 @@ def _expected(heard: Heard, usage: Usage) -> dict[str, Any]:
         "place": place_of(fit.candidate.build, fit.setup, way.placement, way.box.processors),
         "model_name": fit.candidate.build.name,
         "predicted_decode_tps": decode,
-        "predicted_prefill_tps": prefill,
+        # What was remembered was not read: the rest is too little to teach how fast reading is.
+        "predicted_prefill_tps": prefill if new >= SHORT_PROMPT else None,
     }
 
 

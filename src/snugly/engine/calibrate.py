@@ -219,7 +219,9 @@ async def measure(bench: Bench, tuning: Tuning, number: int) -> Sample:
     # Tokens at random: neither a cache nor a guess at what comes next can help.
     some = random.Random(number)
     ids = tuple(some.randrange(bench.vocab_size) for _ in range(bench.prompt_tokens))
-    running = await ENGINES[tuning.engine][1](bench.settings).start(plan)
+    # The numbers are the same in every run: what one has read must not help the next.
+    forgetful = bench.settings.model_copy(update={"prefix_cache_bytes": 0})
+    running = await ENGINES[tuning.engine][1](forgetful).start(plan)
     try:
         ends = [await running.tokenize(TokenizeRequest("", text)) for text in bench.ends]
         request = CompletionRequest(

@@ -17,6 +17,7 @@ ABILITIES = {
     "too_long": "refuses a prompt that does not fit, with both counts",
     "prefix": "does not read a prefix twice",
     "cached": "tells how many tokens of a prompt it remembered",
+    "kept": "goes on after a restart from what it has read",
     "seed": "says the same with the same seed",
     "cancel": "is free again after an answer was cancelled",
     "at_once": "writes several answers at once",
@@ -37,6 +38,7 @@ LACKS: dict[str, dict[str, str]] = {
     "openvino": {
         "grammar": "It knows no GBNF grammars, only JSON schemas.",
         "cached": "The library does not tell what it remembered.",
+        "kept": "The library cannot save what it remembers.",
         "logprobs": "It tells the log probability of the chosen token only.",
         "tools": "Calls are not told apart from its text.",
         "embed": "Only text is built in.",

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -166,12 +166,12 @@ class PrefixStore:
             with suppress(OSError):
                 path.unlink()
 
-    def purge(self, model: str = "") -> tuple[int, int]:
-        """Forget everything, or what is of one model: how many states, and their bytes."""
-        gone = [entry for entry in self.entries() if model in ("", entry.model)]
+    def purge(self, chosen: Iterable[Entry] | None = None) -> tuple[int, int]:
+        """Forget these states, or everything: how many they were, and their bytes."""
+        gone = self.entries() if chosen is None else tuple(chosen)
         for entry in gone:
             self.remove(entry)
-        if not model:
+        if chosen is None:
             for folder in self._folders():
                 shutil.rmtree(folder, ignore_errors=True)
         return len(gone), sum(entry.n_bytes for entry in gone)

@@ -255,10 +255,10 @@ def test_what_cannot_be_gone_back_in_is_replaced_only_by_what_goes_on(store: Pre
     assert len(store.entries()) == 2
 
 
-def test_it_is_purged_by_model_or_as_a_whole(store: PrefixStore) -> None:
-    saved(store, DOCUMENT)
-    assert store.purge("Other") == (0, 0)
-    assert store.purge("Model") == (1, 1000)
+def test_some_are_forgotten_or_all(store: PrefixStore) -> None:
+    entry = saved(store, DOCUMENT)
+    assert store.purge([]) == (0, 0)
+    assert store.purge([entry]) == (1, 1000)
     saved(store, DOCUMENT, "you")
     assert store.purge() == (1, 1000)
     assert sorted(path.name for path in store.folder.iterdir()) == ["landing"]
