@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         description="Whether llama.cpp guesses ahead text that stood before; auto: where that"
         " has not turned out to cost time.",
     )
+    follow_load: bool = Field(
+        default=True,
+        description="Whether `snugly serve` starts a model anew with other threads, between its"
+        " answers, when other programs have taken or left processor cores for a while.",
+    )
     llama_releases: str = Field(
         default="https://github.com/ggml-org/llama.cpp/releases/download",
         description="Where official builds of llama.cpp are fetched from, or a mirror of it.",

@@ -16,6 +16,7 @@ from snugly.engine.crash import is_out_of_memory
 from snugly.engine.prompt_logprobs import can_score
 from snugly.engine.seat import NotNow, Resident, Seat
 from snugly.engine.space import Limits, Space
+from snugly.engine.steering import Steering, urgent
 from snugly.engine.types import Engine, Mode, Running
 from snugly.errors import DoesNotFit, EngineError
 from snugly.machine.types import Machine
@@ -25,6 +26,7 @@ from snugly.plan.types import Plan
 OOM_STEP = 0.8  # of the plan that ran out of memory, for the next attempt
 _ATTEMPTS = 3
 _REAP_SECONDS = 0.5
+_DRAIN_SECONDS = 60.0  # for answers that stand in the way of starting a model anew
 _MEMORY_SECONDS = 30  # after which somebody may have closed another program
 
 
@@ -50,8 +52,10 @@ class Pool:
         planner: room.Planner,
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
+        steering: Steering | None = None,
     ) -> None:
         self._engine = engine
+        self._steering = steering
         self._limits = limits
         self._clock = clock
         self._seats: dict[str, Seat] = {}
@@ -236,6 +240,7 @@ class Pool:
         """Stop what nobody has used for long, and notice what died."""
         while True:
             await asyncio.sleep(_REAP_SECONDS)
+            await self._steer()
             for seat in tuple(self._seats.values()):
                 if seat.lock.locked() or seat.running is None:
                     continue
@@ -244,6 +249,35 @@ class Pool:
                     with contextlib.suppress(Exception):
                         async with seat.lock:
                             await self._bury(seat)
+
+    async def _steer(self) -> None:
+        """Start models anew for which other settings are better now, between their requests."""
+        steering, now = self._steering, self._clock()
+        if steering is None:
+            return
+        running = {key: s.running for key, s in self._seats.items() if s.running is not None}
+        steering.load.look(now, (one.pid for one in running.values()))
+        for key, one in running.items():
+            seat = self._seats[key]
+            if seat.plan is None or seat.lock.locked() or seat.task or not one.alive:
+                continue
+            due = steering.due(key, one, seat.plan, now)
+            if due is not None and (seat.idle or urgent(due)):
+                steering.began(key, now)
+                # In a task of its own: while it is drained, others are still looked after.
+                seat.task = asyncio.create_task(self._renew(seat))
+                seat.task.add_done_callback(seat.task_done)
+
+    async def _renew(self, seat: Seat) -> None:
+        """Start a seat's engine again by a new plan; requests that come meanwhile wait."""
+        async with seat.lock:
+            if seat.running is None or seat.closing:
+                return
+            context = seat.asked_context or None
+            await seat.drain(_DRAIN_SECONDS)
+            await seat.end()
+            seat.asked_context = context or 0
+            await self._start(seat, context)
 
     async def _bury(self, seat: Seat) -> None:
         if seat.running is None or seat.leases:

@@ -111,6 +111,7 @@ def plan_of(box: Box, fit: Fit, path: str) -> Plan:
         placement=fit.placement,
         threads=box.threads,
         threads_batch=box.threads,
+        free_cores=box.threads,
         gpu_layers=len(fit.candidate.build.layers) + 1 if box.is_unified else on_gpu,
         pools=box.pools,
         reserves=box.reserves,

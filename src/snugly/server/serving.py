@@ -22,6 +22,7 @@ from snugly.engine.prompt_logprobs import with_scores
 from snugly.engine.registry import DEFAULT, ENGINES
 from snugly.engine.seat import NotNow
 from snugly.engine.space import Limits
+from snugly.engine.steering import Load, Steering, work
 from snugly.errors import SnuglyError, UserError
 from snugly.machine.types import Machine
 from snugly.model.lookup import find
@@ -111,7 +112,11 @@ def prompt(plan: Plan) -> Plan:
 def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool:
     """The pool of this machine, or of the one that `look` sees."""
 
+    steering = Steering(Load(work)) if config.follow_load else None
+
     def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan | Rejected:
+        if steering is not None:
+            steering.machine = machine
         facts = engine_facts(machine)
         choice = choose(machine, spec, need, facts)
         if not isinstance(choice, Plan):
@@ -123,6 +128,7 @@ def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool
         look or (lambda: measured_machine(config)),
         planner,
         limits_of(config),
+        steering=steering,
     )
 
 
