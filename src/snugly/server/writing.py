@@ -34,7 +34,7 @@ async def write_text(
     call: Call, request: GenerateRequest, whole: Whole, writer: MakeWriter
 ) -> Body | None:
     """Answer a request for text, whole or in pieces, in the dialect of the two functions."""
-    request = _placed(call, request)
+    request = placed(call, request)
     if isinstance(request, CompletionRequest) and to_be_scored(call.service.pool, request):
         return await _write_scored(call, request, whole, writer)
     async with call.service.lend(call, request.model, **asked_of(request)) as lent:
@@ -44,7 +44,7 @@ async def write_text(
         return await _written(call, request, pieces(call, lent, request), reply, whole, writer)
 
 
-def _placed(call: Call, request: Any) -> Any:
+def placed(call: Call, request: Any) -> Any:
     """The request with whose it is, and what is volatile at its end."""
     if isinstance(request, ChatRequest) and call.service.config.steady_prompts:
         request = steady(request)
