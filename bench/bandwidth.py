@@ -16,7 +16,7 @@ from workload import default_model, header, plan_for, spread
 
 from snugly.machine.detect import detect
 from snugly.machine.measure import measure
-from snugly.model.build import build_of, read_bytes
+from snugly.model.build import build_of, outline_of, read_bytes
 from snugly.model.spec import read_spec
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     for _ in range(rounds):
         copied.append(copy_rate() / 1e9)
         tps = asyncio.run(decode_tps(path, plan_for(path, 2048).threads, ""))
-        decoded.append(tps * read_bytes(build_of(spec)) / 1e9)
+        decoded.append(tps * read_bytes(outline_of(build_of(spec))) / 1e9)
     print(f"copy     {spread(copied, 1)}")
     print(f"decode   {spread(decoded, 1)}")
     print(f"share    {spread([d / c for d, c in zip(decoded, copied, strict=True)], 2)}")

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.catalog_rows import Catalogue, Row, Shape
 from snugly.errors import UserError
-from snugly.model.build import build_of, read_bytes
+from snugly.model.build import build_of, outline_of
+from snugly.model.catalog import sums_of
 from snugly.model.catalog_builds import encoded
 from snugly.model.config import spec_of_config
 from snugly.model.quant_facts import facts_of
@@ -85,16 +86,16 @@ def active_params(spec: ModelSpec) -> int:
 
 def entry_row(row: Row, spec: ModelSpec, builds: Iterable[Build]) -> dict[str, Any]:
     """The values of one `Entry`."""
-    sizes = {build.file_type: (build.file_bytes, read_bytes(build)) for build in builds}
+    outlines = {build.file_type: outline_of(build) for build in builds}
     values = row.model_dump(exclude={"seen", "also"}, exclude_none=True)
     return values | {
-        "types": tuple(sizes),
-        "sizes": sizes,
+        "types": tuple(outlines),
+        "sums": sums_of(outlines),
         "architecture": spec.architecture,
         "n_params": spec.n_params,
         "n_active": active_params(spec),
         "context_train": spec.context_train,
-        "file_bytes": row.file_bytes or sizes[row.quantization][0],
+        "file_bytes": row.file_bytes or outlines[row.quantization].file_bytes,
     }
 
 

@@ -51,11 +51,10 @@ def of_entry(entry: Entry, task: str, here: Iterable[str] = ()) -> tuple[Candida
             basis=found.basis,
             model=entry.full_name,
             file_type=name,
-            file_bytes=file_bytes,
-            read_bytes=read_bytes,
+            outline=outline,
             here=f"{entry.full_name}-{name.lower()}" in here,
         )
-        for name, (file_bytes, read_bytes) in entry.sizes.items()
+        for name, outline in entry.outlines().items()
     )
 
 

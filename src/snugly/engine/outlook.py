@@ -14,7 +14,8 @@ from snugly.plan.box import Box, box_of
 from snugly.plan.choose import check, check_cache, stretched
 from snugly.plan.found import Found
 from snugly.plan.remedy import longest_context, rejected
-from snugly.plan.search import LEAST_CONTEXT, search, survey
+from snugly.plan.search import search, survey
+from snugly.plan.setups import LEAST_CONTEXT
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
 from snugly.plan.types import Candidate, Fit, Need, Rejected
 from snugly.settings import Settings

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from snugly.model.types import Build, Bytes, LayerWeights, ModelSpec, Tensor
+from snugly.model.types import Build, Bytes, LayerWeights, ModelSpec, Outline, Tensor
 
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
 # Where llama.cpp puts what belongs to no block: src/llama-arch.cpp, LLM_TENSOR_INFOS.
@@ -95,9 +95,42 @@ def weight_bytes(build: Build) -> int:
     return total + once - build.tied_bytes
 
 
-def read_bytes(build: Build) -> int:
+def loaded(build: Build) -> tuple[LayerWeights, ...]:
+    """Weights of each layer that is loaded: not of the last ones where they only draft.
+
+    llama.cpp skips those unless it is told to draft with them (load_mtp); the file has them.
+    """
+    count = len(build.weights)
+    if any(name.startswith("nextn.") for name, _, _ in build.widths):
+        while count and not build.layers[count - 1].cached:
+            count -= 1
+    return build.weights[:count] + (LayerWeights(()),) * (len(build.weights) - count)
+
+
+def outline_of(build: Build) -> Outline:
+    """The sums of a build."""
+    weights = loaded(build)
+    return Outline(
+        file_bytes=build.file_bytes,
+        context_train=build.context_train,
+        dense=_together(layer.dense for layer in weights),
+        experts=_together(layer.experts for layer in weights),
+        output=build.output,
+        kinds=tuple(Counter(build.layers).items()),
+        mixtures=sum(1 for layer in weights if layer.experts),
+        experts_share=build.experts_used / build.experts if build.experts else 1.0,
+        n_heads=build.n_heads,
+    )
+
+
+def _together(parts: Iterable[Bytes]) -> Bytes:
+    sizes: Counter[str] = Counter()
+    for part in parts:
+        sizes.update(dict(part))
+    return tuple(sizes.most_common())
+
+
+def read_bytes(outline: Outline) -> float:
     """Bytes of weights that one token reads: of a mixture the experts that it uses."""
-    dense = sum(n for layer in build.weights for _, n in layer.dense)
-    experts = sum(n for layer in build.weights for _, n in layer.experts)
-    used = experts * build.experts_used // build.experts if build.experts else 0
-    return dense + used + sum(n for _, n in build.output)
+    always = sum(n for _, n in (*outline.dense, *outline.output))
+    return always + outline.experts_share * sum(n for _, n in outline.experts)

@@ -8,12 +8,12 @@ import difflib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from snugly.model.types import Attention
+from snugly.model.types import Attention, AttentionKind, Bytes, Outline
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Entry:
     file: str  # fnmatch pattern of this model's files in the repository
     types: tuple[str, ...]  # quantizations to be had there
     quantization: str  # fetched when none is named
-    sizes: dict[str, tuple[int, int]]  # by type: bytes of the file, and read for one token
+    sums: dict[str, Any]  # by type, and under "" what they share: as `outlines` reads them
     original: str  # publisher/model of the weights they were made from
     architecture: str
     n_params: int
@@ -71,6 +71,21 @@ class Entry:
         """The shortest name that means this entry."""
         return self.name if self.default else self.full_name
 
+    def outlines(self) -> dict[str, Outline]:
+        """The sums of the build in each type."""
+        rows = dict(self.sums)
+        shared = rows.pop("")
+        kinds = tuple(
+            (Attention(AttentionKind(kind), *rest), count) for count, kind, *rest in shared["kinds"]
+        )
+        return {
+            name: Outline(
+                file_bytes, self.context_train, _pairs(dense), _pairs(experts), _pairs(output),
+                kinds, shared["mixtures"], shared["experts_share"], shared["n_heads"],
+            )
+            for name, (file_bytes, dense, experts, output) in rows.items()
+        }  # fmt: skip
+
     @property
     def attention(self) -> tuple[Attention, ...]:
         """How each layer attends, as in `ModelSpec.layers`, so that the same sums apply."""
@@ -94,8 +109,25 @@ def entry_of(row: dict[str, Any]) -> Entry:
     """An entry from its plain values."""
     figures = tuple(Figure(**figure) for figure in row["figures"])
     lists = {name: tuple(row[name]) for name in ("types", "tasks", "languages")}
-    sizes = {name: (pair[0], pair[1]) for name, pair in row["sizes"].items()}
-    return Entry(**{**row, **lists, "sizes": sizes, "figures": figures})
+    return Entry(**{**row, **lists, "figures": figures})
+
+
+def _pairs(rows: list[list[Any]]) -> Bytes:
+    return tuple([(name, n_bytes) for name, n_bytes in rows])
+
+
+def sums_of(outlines: dict[str, Outline]) -> dict[str, Any]:
+    """Outlines of one model, by type, as `Entry.sums` has them."""
+    found: dict[str, Any] = {
+        name: (one.file_bytes, one.dense, one.experts, one.output) for name, one in outlines.items()
+    }
+    one = next(iter(outlines.values()))
+    return found | {"": {
+        "kinds": [(count, *asdict(layer).values()) for layer, count in one.kinds],
+        "mixtures": one.mixtures,
+        "experts_share": one.experts_share,
+        "n_heads": one.n_heads,
+    }}  # fmt: skip
 
 
 def lookup(name: str, tag: str = "") -> tuple[Entry, str] | None:

@@ -23,19 +23,37 @@ _PER_LAYER: Mapping[str, Any] = {"layers": Attention, "weights": LayerWeights}
 
 def builds(entry: Entry) -> tuple[Build, ...]:
     """The model in each type that its repository offers, from small to large."""
-    return _builds(entry.full_name)
+    shared, each = _read(entry.full_name)
+    return tuple(Build(**shared, **_values(own)) for own in each)
 
 
 def build(entry: Entry, type_name: str) -> Build | None:
     """The model in one type; None when the repository is not known to have it."""
-    found = (build for build in builds(entry) if build.file_type == type_name.upper())
-    return next(found, None)
+    wanted = type_name.upper()
+    key = entry.full_name, wanted
+    if key not in _made:
+        shared, each = _read(entry.full_name)
+        row = next((own for own in each if own["file_type"] == wanted), None)
+        _made[key] = None if row is None else Build(**shared, **_values(row))
+    return _made[key]
+
+
+_made: dict[tuple[str, str], Build | None] = {}
 
 
 @cache
-def _builds(full_name: str) -> tuple[Build, ...]:
+def _read(full_name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(values that all types share, rows of the others)."""
     line = _lines().get(full_name)
-    return () if line is None else decoded(line)
+    return ({}, []) if line is None else _halves(line)
+
+
+def _halves(line: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    found = json.loads(line)
+    shared = _values(found["shared"])
+    if "file_type" in shared:  # of a model in one type alone
+        found["each"][0]["file_type"] = shared.pop("file_type")
+    return shared, found["each"]
 
 
 @lru_cache(maxsize=1)
@@ -55,9 +73,8 @@ def encoded(found: Iterable[Build]) -> str:
 
 def decoded(line: str) -> tuple[Build, ...]:
     """The builds that `encoded` wrote; fields that it did not know keep their defaults."""
-    found = json.loads(line)
-    shared = _values(found["shared"])
-    return tuple(Build(**shared, **_values(own)) for own in found["each"])
+    shared, each = _halves(line)
+    return tuple(Build(**shared, **_values(own)) for own in each)
 
 
 def _row(build: Build) -> dict[str, Any]:

@@ -153,6 +153,24 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """A build in its sums: enough to say how fast it can be at most, and what it cannot fit in.
+
+    Bytes are those of all layers that are loaded, and of what follows the last one.
+    """
+
+    file_bytes: int
+    context_train: int
+    dense: Bytes
+    experts: Bytes
+    output: Bytes
+    kinds: tuple[tuple[Attention, int], ...]  # each kind of layer, and how many there are
+    mixtures: int  # layers with routed experts
+    experts_share: float  # of these, what a token reads
+    n_heads: int
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a stored file came from; kept as JSON beside it."""
 

@@ -57,8 +57,21 @@ class Batch:
     sizes: tuple[int, ...]  # cells of the cache, by kind of layer
 
 
+_MOST_KEPT = 4096
+_kept: dict[int, tuple[Remembered, Batch]] = {}
+
+
 def batch_of(profile: Profile, setup: Setup, kept: Remembered) -> Batch:
-    """The widest micro-batch of `setup`."""
+    """The widest micro-batch of `setup`, of which `kept` is what the profile remembers."""
+    found = _kept.get(id(kept))
+    if found is None or found[0] is not kept:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        found = _kept[id(kept)] = kept, _batch(profile, setup, kept)
+    return found[1]
+
+
+def _batch(profile: Profile, setup: Setup, kept: Remembered) -> Batch:
     tokens = min(setup.ubatch, setup.context)
     tokens = -(-tokens // setup.n_seq) * setup.n_seq
     longest = max(kept.sizes, default=0)

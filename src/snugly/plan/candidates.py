@@ -1,6 +1,6 @@
 """Candidates out of builds. Pure."""
 
-from snugly.model.build import read_bytes
+from snugly.model.build import outline_of
 from snugly.model.types import Build
 from snugly.plan.types import Candidate
 
@@ -21,7 +21,6 @@ def candidate_of(
         basis=basis,
         model=model or build.name,
         file_type=build.file_type,
-        file_bytes=build.file_bytes,
-        read_bytes=read_bytes(build),
+        outline=outline_of(build),
         here=here,
     )

@@ -12,8 +12,9 @@ from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
 from snugly.plan.memory import CACHE_TYPES
 from snugly.plan.remedy import refusal, rejected
-from snugly.plan.search import LEAST_CONTEXT as LEAST_CONTEXT
-from snugly.plan.search import UBATCHES, best_way
+from snugly.plan.search import best_way
+from snugly.plan.setups import LEAST_CONTEXT as LEAST_CONTEXT
+from snugly.plan.setups import UBATCHES
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
 from snugly.plan.tasks import task_named
 from snugly.plan.types import Candidate, EngineFacts, Estimate, Fit, Need, Plan, Rejected

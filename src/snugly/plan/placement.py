@@ -11,9 +11,11 @@ from snugly.plan.batch import spread
 from snugly.plan.buffers import compute_bytes
 from snugly.plan.memory import NOTHING_MORE, pool_uses
 from snugly.plan.profile import profile_of
-from snugly.plan.types import EngineFacts, Extras, Placement, Setup
+from snugly.plan.types import EngineFacts, Extras, Placement, PoolUse, Setup
 
+PoolUses = tuple[PoolUse, ...]
 IN_RAM = Placement()
+_STRAIGHT = 4  # tries along a line
 _STEPS = 12  # of the bisection that fills several GPUs evenly: to a 4,096th of their room
 
 
@@ -32,7 +34,8 @@ def best_placement(
 
     Raises: ValueError as `pool_uses` does, for a cache type that a head does not divide.
     """
-    return next(placements(build, setup, budgets, engine, extras), None)
+    found = next(placements(build, setup, budgets, engine, extras), None)
+    return found and found[0]
 
 
 def placements(
@@ -41,19 +44,22 @@ def placements(
     budgets: Sequence[int],
     engine: EngineFacts,
     extras: Extras = NOTHING_MORE,
-) -> Iterator[Placement]:
-    """Placements that fit, the most on GPUs first; each differs from the others in kind.
+    pools: Sequence[Pool] = (),
+) -> Iterator[tuple[Placement, PoolUses]]:
+    """Placements that fit, the most on GPUs first, each with what it takes of `pools`.
+
+    Each differs from the others in kind.
 
     All on GPUs; else all but the experts of the first layers, as few as possible; as many
     whole layers as fit; all but the caches. At last all in RAM.
 
     Raises: ValueError as `pool_uses` does, for a cache type that a head does not divide.
     """
-    task = _Task(build, setup, tuple(budgets), engine, extras)
+    named = pools or [Pool(str(index), 0, 0) for index in range(len(budgets))]
+    task = _Task(build, setup, tuple(budgets), engine, extras, named)
     if engine.offloads_to and (len(budgets) > 1 or engine.offloads_to == "metal"):
         yield from _on_gpus(task)
-    if task.fits(IN_RAM):
-        yield IN_RAM
+    yield from task.if_it_fits(IN_RAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,51 +71,79 @@ class _Task:
     budgets: tuple[int, ...]
     engine: EngineFacts
     extras: Extras
+    pools: Sequence[Pool]
 
-    def over(self, placement: Placement) -> list[bool]:
-        """For each pool, whether it holds its share."""
-        pools = [Pool(str(index), 0, 0) for index in range(len(self.budgets))]
-        uses = pool_uses(self.build, self.setup, placement, pools, self.engine, self.extras)
-        return [use.total_bytes <= most for use, most in zip(uses, self.budgets, strict=True)]
+    def uses(self, placement: Placement) -> tuple[PoolUse, ...]:
+        """What it takes of each pool."""
+        return pool_uses(self.build, self.setup, placement, self.pools, self.engine, self.extras)
 
-    def fits(self, placement: Placement) -> bool:
-        """Whether every pool holds its share."""
-        return all(self.over(placement))
+    def if_it_fits(self, placement: Placement | None) -> Iterator[tuple[Placement, PoolUses]]:
+        """The placement with what it takes, if every pool holds its share."""
+        if placement is not None:
+            uses = self.uses(placement)
+            if all(map(_held, uses, self.budgets)):
+                yield placement, uses
 
-    def fits_gpus(self, placement: Placement) -> bool:
-        """Whether the GPUs hold theirs, whatever RAM has to take."""
-        return all(self.over(placement)[1 if len(self.budgets) > 1 else 0 :])
+    def over_by(self, placement: Placement) -> int:
+        """Bytes that the fullest GPU lacks, whatever RAM has to take; above 0 it does not fit."""
+        return _over_by(self.uses(placement), self.budgets)
 
 
-def _on_gpus(task: _Task) -> Iterator[Placement]:
+def _over_by(uses: PoolUses, budgets: tuple[int, ...]) -> int:
+    skipped = 1 if len(budgets) > 1 else 0
+    pairs = zip(uses[skipped:], budgets[skipped:], strict=True)
+    return max(use.total_bytes - budget for use, budget in pairs)
+
+
+def _held(use: PoolUse, budget: int) -> bool:
+    return use.total_bytes <= budget
+
+
+def _on_gpus(task: _Task) -> Iterator[tuple[Placement, PoolUses]]:
     n_layers = profile_of(task.build).n_layers
     whole = _place(task, n_layers + 1)
-    if task.fits(whole):
-        yield whole
+    uses = task.uses(whole)
+    if all(map(_held, uses, task.budgets)):
+        yield whole, uses
         return
-    candidates = [
-        _least(task, lambda count: _place(task, n_layers + 1 - count), n_layers),
-        _place(task, n_layers + 1, kv_on_gpu=False),
-    ]
+    over = _over_by(uses, task.budgets)
     if profile_of(task.build).experts[-1]:
-        candidates.insert(
-            0, _least(task, lambda count: _place(task, n_layers + 1, count), n_layers)
+        yield from task.if_it_fits(
+            _least(task, lambda count: _place(task, n_layers + 1, count), n_layers, over)
         )
-    yield from (found for found in candidates if found is not None and task.fits(found))
+    yield from task.if_it_fits(
+        _least(task, lambda count: _place(task, n_layers + 1 - count), n_layers, over)
+    )
+    yield from task.if_it_fits(_place(task, n_layers + 1, kv_on_gpu=False))
 
 
-def _least(task: _Task, place: Callable[[int], Placement], most: int) -> Placement | None:
-    """The placement of the smallest number in 1..`most` that the GPUs hold, by bisection."""
+def _least(
+    task: _Task, place: Callable[[int], Placement], most: int, over: int
+) -> Placement | None:
+    """The placement of the smallest number in 1..`most` that the GPUs hold.
+
+    None is `over` by so many bytes. What each takes off is much the same: the number is looked
+    for where a straight line says, and by halves where that does not help.
+    """
     low, high, found = 0, most, place(most)
-    if not task.fits_gpus(found):
+    spare = -task.over_by(found)
+    if spare < 0:
         return None
+    tries = 0
     while high - low > 1:
+        tries += 1
         middle = (low + high) // 2
+        if tries <= _STRAIGHT and over > 0:
+            middle = low + -(-(high - low) * over // (over + spare))
+        if tries == 2 and high < most:  # the first was right, if one less is over
+            middle = high - 1
+        middle = min(max(middle, low + 1), high - 1)
         better = place(middle)
-        if task.fits_gpus(better):
-            high, found = middle, better
+        by = task.over_by(better)
+        if by <= 0:
+            high, found, spare = middle, better, -by
         else:
-            low = middle
+            low, over = middle, by
     return found
 
 

@@ -22,7 +22,7 @@ def rate(fit: Fit, task: Task) -> float:
     return speed.decode_tps.expected if task.writes else speed.prefill_tps.expected
 
 
-def _at_work(fit: Fit, task: Task) -> tuple[float, float]:
+def pace_at_work(fit: Fit, task: Task) -> tuple[float, float]:
     """(tokens per second behind the task's prompt, seconds to the first of them).
 
     Between depth 0 and a full context the time of a token grows with the depth.
@@ -35,7 +35,7 @@ def _at_work(fit: Fit, task: Task) -> tuple[float, float]:
 
 def keeps_up(fit: Fit, need: Need, task: Task) -> bool:
     """Whether it writes and begins to write quickly enough."""
-    return shares(*_at_work(fit, task), need, task) == (1.0, 1.0)
+    return shares(*pace_at_work(fit, task), need, task) == (1.0, 1.0)
 
 
 def key(fit: Fit, need: Need, task: Task) -> tuple[float, ...]:
@@ -55,7 +55,7 @@ def merit(fit: Fit, task: Task) -> float:
 
     Four times as quick is worth what two models have to differ by to be told apart.
     """
-    return _quality(fit) + brisk(*_at_work(fit, task), task)
+    return quality_with_cache(fit) + brisk(*pace_at_work(fit, task), task)
 
 
 def brisk(tps: float, wait_s: float, task: Task) -> float:
@@ -68,7 +68,7 @@ def brisk(tps: float, wait_s: float, task: Task) -> float:
     return math.log2(max(1e-9, tps)) - math.log2(max(NOTICED_S, wait_s))
 
 
-def _quality(fit: Fit) -> float:
+def quality_with_cache(fit: Fit) -> float:
     """Quality with the cache it is run with."""
     return max(0.0, fit.candidate.quality - Q8_CACHE * (fit.setup.kv_type == "Q8_0"))
 
@@ -82,8 +82,8 @@ def shares(tps: float, wait_s: float, need: Need, task: Task) -> tuple[float, fl
 
 def worth_of(fit: Fit, need: Need, task: Task) -> float:
     """Quality, less for what is slower than it should be: in proportion, twice."""
-    writes, waits = shares(*_at_work(fit, task), need, task)
-    return _quality(fit) * writes * waits
+    writes, waits = shares(*pace_at_work(fit, task), need, task)
+    return quality_with_cache(fit) * writes * waits
 
 
 def shortened(fit: Fit, need: Need, task: Task) -> int:
@@ -102,4 +102,4 @@ def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def merits(fit: Fit, task: Task) -> tuple[float, ...]:
     """What ways are compared by when none is preferred: quality, speed, context, no wait."""
     wait = max(NOTICED_S, fit.speed.first_token_s.expected)
-    return _quality(fit), rate(fit, task), float(fit.setup.context), -wait
+    return quality_with_cache(fit), rate(fit, task), float(fit.setup.context), -wait

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
-from snugly.model.build import weight_bytes
+from snugly.model.build import loaded, weight_bytes
 from snugly.model.ggml_types import row_bytes
-from snugly.model.types import Attention, Build, Bytes, LayerWeights
+from snugly.model.types import Attention, Build, Bytes
 from snugly.plan.cache import cells, layer_bytes, layer_snapshot
 from snugly.plan.graph import Activations, activations
 from snugly.plan.types import Setup
@@ -67,7 +67,7 @@ class Profile:
         """Bytes of `types` that are multiplied: sums of dense ones, of experts, of the head."""
         found = self._repacked.get(types)
         if found is None:
-            weights = _loaded(self.build)
+            weights = loaded(self.build)
             found = (
                 _sums(_of(layer.dense, types) for layer in weights),
                 _sums(_of(layer.experts, types) for layer in weights),
@@ -161,7 +161,7 @@ def profile_of(build: Build) -> Profile:
 
 def _profile(build: Build) -> Profile:
     kinds = tuple(dict.fromkeys(build.layers))
-    weights = _loaded(build)
+    weights = loaded(build)
     return Profile(
         build=build,
         work=activations(build),
@@ -181,18 +181,6 @@ def _profile(build: Build) -> Profile:
             (i for i, kind in enumerate(build.layers) if kind.kv_heads and not kind.window), 0
         ),
     )
-
-
-def _loaded(build: Build) -> tuple[LayerWeights, ...]:
-    """Weights of each layer that is loaded: not of the last ones where they only draft.
-
-    llama.cpp skips those unless it is told to draft with them (load_mtp); the file has them.
-    """
-    count = len(build.weights)
-    if any(name.startswith("nextn.") for name, _, _ in build.widths):
-        while count and not build.layers[count - 1].cached:
-            count -= 1
-    return build.weights[:count] + (LayerWeights(()),) * (len(build.weights) - count)
 
 
 def _sums(values: Iterable[int]) -> tuple[int, ...]:

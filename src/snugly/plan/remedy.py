@@ -6,7 +6,8 @@ from dataclasses import replace
 from snugly.errors import DoesNotFit
 from snugly.plan.box import Box
 from snugly.plan.memory import pool_uses
-from snugly.plan.search import LEAST_CONTEXT, fits_at, place, tightest
+from snugly.plan.search import fits_at, place
+from snugly.plan.setups import LEAST_CONTEXT, tightest
 from snugly.plan.types import Candidate, Change, Need, Placement, Rejected
 from snugly.units import format_bytes
 

@@ -3,17 +3,21 @@
 import math
 
 from snugly.machine.types import NOT_TOLD, Fact, Origin
-from snugly.model.ggml_types import TENSOR_TYPES
 from snugly.model.types import Build
 from snugly.plan.speed_cost import cost_of, look_back, prepared, prompt_seconds
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
+from snugly.plan.speed_terms import bytes_per_weight
 from snugly.plan.types import Interval, Placement, Processor, Setup, Speed
 
 # A disk whose rate nobody measured: between a spinning one and NVMe; data sheets of drives sold.
 ASSUMED_DISK, _DISK_LOW, _DISK_HIGH = 1e9, 0.15e9, 3.5e9
 _START_S = 0.3  # of the engine's process: `bench/startup.py` on two cores
 
-_WEIGHT_BYTES = {name: size / count for name, count, size in TENSOR_TYPES.values()}
+
+def _cell_bytes(setup: Setup) -> float:
+    """Bytes of one element of the cache, K and V alike."""
+    types = setup.kv_type, setup.v_type or setup.kv_type
+    return sum(map(bytes_per_weight, types)) / 2
 
 
 def predict(
@@ -41,7 +45,7 @@ def predict(
     if learnt:
         slower, decode_spread = learnt[0].onto(decode_spread)
         slower_prompt, prefill_spread = learnt[1].onto(prefill_spread)
-    kv_bytes = (_WEIGHT_BYTES[setup.kv_type] + _WEIGHT_BYTES[setup.v_type or setup.kv_type]) / 2
+    kv_bytes = _cell_bytes(setup)
     depth = setup.context / setup.n_seq
     decode = slower * cost.token
     deep = decode + slower * look_back(ready, cost, depth, kv_bytes)
@@ -76,7 +80,7 @@ def run_times(
     """
     ready = prepared(build, processors, setup)
     cost = cost_of(ready, setup, placement, prompt_tokens)
-    kv_bytes = (_WEIGHT_BYTES[setup.kv_type] + _WEIGHT_BYTES[setup.v_type or setup.kv_type]) / 2
+    kv_bytes = _cell_bytes(setup)
     depth = prompt_tokens + completion_tokens / 2
     decode = cost.token + look_back(ready, cost, depth, kv_bytes)
     prompt = max(1, prompt_tokens)

@@ -1,15 +1,16 @@
 """What a placement costs: the lanes of its processors added up. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
 from snugly.model.types import Build
-from snugly.plan.speed_lanes import Lane, lane, looks_back
+from snugly.plan.speed_lanes import Back, Lane, lane, looks_back
 from snugly.plan.types import Placement, Processor, Setup
 
 # Weights that stay in RAM may cross to the GPU for a prompt: 16 lanes of PCIe 3 (16 GB/s less
 # its protocol), as llama.cpp does for batches of 32 and more (ggml-cuda.cu, offload_op).
-_BUS, _WORTH = 12e9, 32
+BUS_BYTES_PER_S, WORTH_MOVING = 12e9, 32
 _KEPT = 4096  # prepared builds; a search holds fewer
 
 
@@ -20,7 +21,7 @@ class Ready:
     build: Build  # held, so that its id stays its own
     processors: tuple[Processor, ...]
     lanes: tuple[Lane, ...]
-    back: tuple[tuple[int, float, float, float], ...]
+    back: Back
 
 
 _ready: dict[tuple[int, int, bool, bool], Ready] = {}
@@ -34,8 +35,21 @@ def prepared(build: Build, processors: tuple[Processor, ...], setup: Setup) -> R
         if len(_ready) >= _KEPT:
             _ready.clear()
         lanes = tuple(lane(build, p, setup.repack, setup.flash_attention) for p in processors)
-        found = _ready[key] = Ready(build, processors, lanes, looks_back(build))
+        found = _ready[key] = Ready(build, processors, lanes, _back(build))
     return found
+
+
+_backs: dict[int, tuple[Build, Back]] = {}
+
+
+def _back(build: Build) -> Back:
+    """What is looked back on; the types of a model share their layers, and this."""
+    found = _backs.get(id(build.layers))
+    if found is None or found[0].layers is not build.layers:
+        if len(_backs) >= _KEPT:
+            _backs.clear()
+        found = _backs[id(build.layers)] = build, looks_back(build, Counter(build.layers).items())
+    return found[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +178,7 @@ def _cheaper(
 ) -> tuple[float, float]:  # fmt: skip
     """What lies in RAM, for a prompt: computed there, or brought to the GPU each time."""
     tokens, batches = work
-    if gpu is ready.lanes[0] or tokens < _WORTH:
+    if gpu is ready.lanes[0] or tokens < WORTH_MOVING:
         return own
     weights = ready.build.weights[first:last]
     moved = sum(n for w in weights for _, n in w.experts)
@@ -172,7 +186,7 @@ def _cheaper(
     if not experts:
         moved += sum(n for w in weights for _, n in w.dense)
         token += _sum(gpu.prompt, first, last)
-    there = (token, moved / _BUS)
+    there = (token, moved / BUS_BYTES_PER_S)
     return min(own, there, key=lambda cost: cost[0] * tokens + cost[1] * batches)
 
 
@@ -183,9 +197,13 @@ def _sum(sums: tuple[float, ...], first: int, last: int) -> float:
 def look_back(ready: Ready, cost: Cost, depth: float, kv_bytes: float) -> float:
     """Seconds per token of reading the cache at `depth`."""
     byte, head, op, _, _ = cost.back
-    byte *= kv_bytes
+    return looked_back(ready.back, byte * kv_bytes, head, op, depth)
+
+
+def looked_back(back: Back, byte: float, head: float, op: float, depth: float) -> float:
+    """The same, at these prices per element of cache, per head and per operation."""
     total = 0.0
-    for window, row, ops, heads in ready.back:
+    for window, row, ops, heads in back:
         seen = depth if not window or depth < window else window
         total += seen * (row * byte + heads * head + ops * op)
     return total
@@ -194,12 +212,8 @@ def look_back(ready: Ready, cost: Cost, depth: float, kv_bytes: float) -> float:
 def prompt_seconds(ready: Ready, cost: Cost, ubatch: int, tokens: int) -> float:
     """Seconds of a prompt of `tokens`, from an empty cache."""
     batches = -(-tokens // ubatch)
-    mean = tokens / 2
     _, _, _, head, op = cost.back
-    look = sum(
-        (ops * op + heads * head) * (mean if not window or mean < window else window)
-        for window, _, ops, heads in ready.back
-    )
+    look = looked_back(ready.back, 0.0, head, op, tokens / 2)
     seconds = tokens * (cost.prompt + look) + batches * cost.ubatch
     if cost.stages > 1:  # several GPUs, each on another micro-batch
         seconds *= (batches + cost.stages - 1) / (batches * cost.stages)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from snugly.machine.types import Kernel
-from snugly.model.types import Build, Bytes
+from snugly.model.build import loaded
+from snugly.model.types import Attention, Build, Bytes, Outline
 from snugly.plan.speed_table import coefficients, kernels
 from snugly.plan.speed_terms import (
     FAMILIES,
@@ -35,12 +36,15 @@ _STANDS_FOR = {
 }  # fmt: skip
 
 
+Price = Callable[[Bytes, float | None], float]
+
+
 @dataclass(frozen=True, slots=True)
 class Prices:
     """Seconds of one processor: of a part of the model, and of what comes per layer."""
 
-    token: Callable[[Bytes, float | None], float]  # a part, for one token of an answer
-    prompt: Callable[[Bytes, float | None], float]  # a part, per token of a prompt
+    token: Price  # a part, for one token of an answer
+    prompt: Price  # a part, per token of a prompt
     read: Callable[[Bytes], float]  # a part, once per micro-batch
     cache_byte: float
     token_head: float  # of attention: per head and position looked back on, in answers
@@ -80,7 +84,7 @@ def lane(build: Build, processor: Processor, repack: bool, flash: bool) -> Lane:
     whole = touched(share, UBATCH)
     memo: dict[int, tuple[float, ...]] = {}
     rows = []
-    for layer in build.weights:
+    for layer in loaded(build):
         row = memo.get(id(layer))
         if row is None:
             row = memo[id(layer)] = (
@@ -103,11 +107,41 @@ def lane(build: Build, processor: Processor, repack: bool, flash: bool) -> Lane:
     )  # fmt: skip
 
 
+# By window: its length or 0, elements of cache, operations and heads per position.
+Back = tuple[tuple[int, float, float, float], ...]
+_PROBE = 1 << 30  # bytes: a whole number of blocks of every type
+_KEPT = 64  # prices of processors; a box has a few
+_prices: dict[tuple[int, bool, bool], tuple[Processor, Prices]] = {}
+
+
 def prices_of(processor: Processor, repack: bool, flash: bool) -> Prices:
-    """By the kernels that were timed here, else by data sheet."""
-    if processor.kernels:
-        return _timed(processor, repack)
-    return _by_sheet(processor, flash)
+    """By the kernels that were timed here, else by data sheet. Worked out once for each."""
+    key = id(processor), repack, flash
+    found = _prices.get(key)
+    if found is None or found[0] is not processor:
+        if len(_prices) >= _KEPT:
+            _prices.clear()
+        made = _timed(processor, repack) if processor.kernels else _by_sheet(processor, flash)
+        found = _prices[key] = processor, made
+    return found[1]
+
+
+def _priced(price: Price) -> Price:
+    """The same from the price of a byte of each type, of which it is the sum."""
+    dense: dict[str, float] = {}
+    experts: dict[str, float] = {}
+
+    def total(part: Bytes, share: float | None) -> float:
+        known, whole = (dense, None) if share is None else (experts, 1.0)
+        seconds = 0.0
+        for name, n_bytes in part:
+            one = known.get(name)
+            if one is None:
+                one = known[name] = price(((name, _PROBE),), whole) / _PROBE
+            seconds += one * n_bytes
+        return seconds if share is None else share * seconds
+
+    return total
 
 
 def rates_of(processor: Processor) -> Rates:
@@ -131,8 +165,8 @@ def _by_sheet(processor: Processor, flash: bool) -> Prices:
         return _dot(prefill, prefill_terms(part, rates, share))
 
     return Prices(
-        token,
-        prompt,
+        _priced(token),
+        _priced(prompt),
         lambda part: table.prefill["read"] * read_term(part, rates),
         table.decode["cache" if flash else "plain"] / rates.bandwidth,
         0.0,
@@ -170,8 +204,8 @@ def _timed(processor: Processor, repack: bool) -> Prices:
     head, op = _attention(rates, lambda k: k.read_bytes_per_s)
     prompt_head, prompt_op = _attention(rates, lambda k: k.ops_per_s)
     return Prices(
-        token,
-        prompt,
+        _priced(token),
+        _priced(prompt),
         lambda part: 0.0,
         table.cache / kernel("F16").read_bytes_per_s,
         table.attention * head,
@@ -226,15 +260,18 @@ def _because(processor: Processor) -> str:
     return f"{processor.name}: memory at {rate.value / 1e9:.0f} GB/s ({rate.how})"
 
 
-def looks_back(build: Build) -> tuple[tuple[int, float, float, float], ...]:
-    """(window or 0, elements of cache, operations, heads) per position, by window."""
+def looks_back(build: Build | Outline, kinds: Iterable[tuple[Attention, int]]) -> Back:
+    """What is looked back on, per position.
+
+    `kinds` of the build's layers, and how many there are of each.
+    """
     found: dict[int, list[float]] = {}
-    for layer in build.layers:
+    for layer, count in kinds:
         sums = found.setdefault(layer.window or 0, [0.0, 0.0, 0.0])
         ops = attention_ops(build, layer)
-        sums[0] += cache_row(layer)
-        sums[1] += ops
-        sums[2] += build.n_heads if ops else 0
+        sums[0] += count * cache_row(layer)
+        sums[1] += count * ops
+        sums[2] += count * build.n_heads if ops else 0
     return tuple(
         (window, row, ops, heads) for window, (row, ops, heads) in found.items() if row or ops
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from snugly.model.ggml_types import TENSOR_TYPES
-from snugly.model.types import Attention, AttentionKind, Build, Bytes, LayerWeights
+from snugly.model.types import Attention, AttentionKind, Build, Bytes, LayerWeights, Outline
 
 # Terms of one token of an answer, and of a prompt.
 DECODE = (
@@ -35,6 +35,11 @@ class Rates:
     bandwidth: float
     vector: float  # 32-bit floating point, without matrix units
     matrix: float  # 16-bit floating point, with matrix units where there are any
+
+
+def bytes_per_weight(type_name: str) -> float:
+    """Bytes of one weight, its share of its block's scales included."""
+    return _BYTES_PER_WEIGHT[type_name]
 
 
 @cache
@@ -100,7 +105,7 @@ def cache_row(layer: Attention) -> float:
     return row / layer.compression if layer.compression else row
 
 
-def attention_ops(build: Build, layer: Attention) -> float:
+def attention_ops(build: Build | Outline, layer: Attention) -> float:
     """Operations of attention per token and position looked back on: 2 for QK, 2 for AV."""
     if layer.kind in (AttentionKind.RECURRENT, AttentionKind.NONE):
         return 0.0

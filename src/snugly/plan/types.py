@@ -6,7 +6,7 @@ from functools import cached_property
 
 from snugly.machine.types import NOT_TOLD, Fact, Kernel, Pool
 from snugly.model.build import weight_bytes
-from snugly.model.types import Build
+from snugly.model.types import Build, Outline
 from snugly.plan.speculation_types import NO_SPECULATION, Speculation
 
 
@@ -205,7 +205,7 @@ class Candidate:
     """One build that could be run: how good it is, and what a person calls it.
 
     `make` gives the build, which is made once, when it is first looked at: of most models of
-    the catalogue their sizes tell enough.
+    the catalogue their outline tells enough.
     """
 
     make: Callable[[], Build]
@@ -214,9 +214,13 @@ class Candidate:
     basis: str  # where that figure comes from
     model: str  # the same for all builds of one model
     file_type: str
-    file_bytes: int
-    read_bytes: int  # of weights, for one token
+    outline: Outline
     here: bool = False  # installed: nothing has to be fetched
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file."""
+        return self.outline.file_bytes
 
     @cached_property
     def build(self) -> Build:

@@ -224,10 +224,11 @@ def test_a_smaller_cache_type_never_needs_more(model, setup, engine, count) -> N
 @settings(max_examples=100)
 def test_no_placement_exceeds_a_budget(model, setup, budgets, engine) -> None:  # type: ignore[no-untyped-def]
     found = list(placements(model, setup, budgets, engine))
-    for placement in found:
+    for placement, uses in found:
         taken = pool_uses(model, setup, placement, POOLS[: len(budgets)], engine)
         assert all(use.total_bytes <= most for use, most in zip(taken, budgets, strict=True))
-    assert best_placement(model, setup, budgets, engine) == (found[0] if found else None)
+        assert [use.total_bytes for use in uses] == [use.total_bytes for use in taken]
+    assert best_placement(model, setup, budgets, engine) == (found[0][0] if found else None)
 
 
 def test_the_fullest_placement_cannot_take_one_layer_more() -> None:
@@ -241,7 +242,7 @@ def test_the_fullest_placement_cannot_take_one_layer_more() -> None:
 
 
 def test_experts_stay_in_ram_before_whole_layers_do() -> None:
-    first, second, *_ = placements(MIXTURE, Setup(8192), (64 * GiB, 8 * GiB), CUDA)
+    (first, _), (second, _), *_ = placements(MIXTURE, Setup(8192), (64 * GiB, 8 * GiB), CUDA)
     assert (sum(first.gpu_layers), sum(second.gpu_layers) < 49) == (49, True)
     assert 0 < first.cpu_experts < 48
 

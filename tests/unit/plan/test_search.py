@@ -19,9 +19,11 @@ from snugly.model.quant_size import USUAL_TYPES, in_type
 from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
 from snugly.plan.found import Found
-from snugly.plan.preference import CLEARLY, PATIENT, beats, keeps_up, key, merits
+from snugly.plan.limits import Limits
+from snugly.plan.preference import CLEARLY, PATIENT, beats, keeps_up, key, merits, shortened
+from snugly.plan.prospects import reach_of
 from snugly.plan.search import search, survey
-from snugly.plan.speed_learning import Correction, Corrections
+from snugly.plan.speed_learning import NOTHING_LEARNT, Correction, Corrections
 from snugly.plan.tasks import TASKS, task_named
 from snugly.plan.types import Candidate, EngineFacts, Need
 from snugly.units import GiB
@@ -101,7 +103,8 @@ def test_more_memory_never_makes_the_answer_worse(
 @given(boxes(), needs)
 def test_the_survey_recommends_what_the_whole_search_does(box: Box, need: Need) -> None:
     whole, quick = search(box, CANDIDATES, need), survey(box, CANDIDATES, need)
-    assert _key(quick)[:3] == _key(whole)[:3]
+    assert _key(quick) == _key(whole)
+    assert quick.front == whole.front
 
 
 def test_of_what_keeps_the_pace_the_best_is_taken() -> None:
@@ -217,3 +220,28 @@ def test_the_survey_holds_with_what_runs_taught(means: tuple[float, float]) -> N
     whole = search(box, CANDIDATES, Need(), taught)
     quick = survey(box, CANDIDATES, Need(), taught)
     assert _key(quick)[:3] == _key(whole)[:3]
+
+
+ENTRIES = catalog.entries()[::9]  # of every family some
+OFFERED = {
+    name: [c for entry in ENTRIES if name in entry.tasks for c in of_entry(entry, name)]
+    for name in ("chat", "code", "embed")
+}
+
+
+@pytest.mark.parametrize("task", list(OFFERED))
+@pytest.mark.parametrize(
+    "name", ["rtx 4060 ti 16gb", "2x rtx 3090", "m3 max 64gb", "raspberry pi 5 8gb", "laptop"]
+)
+def test_the_survey_finds_all_that_a_search_of_everything_does(name: str, task: str) -> None:
+    other = box_by_figures(16 * GiB, (), 50e9) if name == "laptop" else box_named(name)
+    box = box_of(other, box_facts(other))
+    need = Need(task=task)
+    whole, quick = (find(box, OFFERED[task], need) for find in (search, survey))
+    assert quick.front == whole.front
+    assert (quick.best, quick.faster, quick.better) == (whole.best, whole.faster, whole.better)
+    limits = Limits(box, NOTHING_LEARNT, need, task_named(task))
+    for fit in whole.fits:
+        if not shortened(fit, need, whole.task):
+            most, there = limits.of(fit.candidate), reach_of(fit, whole.task)
+            assert all(x >= y for x, y in zip(most, there, strict=True)), fit.candidate.ref
