@@ -23,6 +23,7 @@ from snugly.engine.pieces import Pieces
 from snugly.engine.process import EngineProcess
 from snugly.engine.resident import held_bytes, peak_bytes
 from snugly.engine.speculating import Guessed
+from snugly.engine.streamed import Streamed, streamed
 from snugly.engine.wire import body_of, refusal
 from snugly.errors import EngineError, UserError
 from snugly.plan.types import Plan
@@ -71,11 +72,11 @@ class LlamaCppRunning:
             async with self._opened(_CHAT, body_of(request), request.schema) as events:
                 pieces = Pieces(top=request.logprobs)
                 calls = LooseCalls(names_to_watch(request))
-                async for data in events:
+                async for data, more in events:
                     if data == "[DONE]":
                         finished = True
                         break
-                    for delta in calls.feed(pieces.read(data)):
+                    for delta in calls.feed(pieces.read(data, more)):
                         yield delta
                         self._count(request, delta)
             if not finished:
@@ -91,8 +92,8 @@ class LlamaCppRunning:
             async with self._opened(wire_raw.COMPLETION, body, request.schema) as events:
                 silent = request.max_tokens == 0
                 pieces = Pieces(wire_raw.completion_delta, request.logprobs, silent)
-                async for data in events:
-                    delta = pieces.read(data)
+                async for data, more in events:
+                    delta = pieces.read(data, more)
                     yield delta
                     self._count(request, delta)
                     if delta.finish_reason:
@@ -108,15 +109,16 @@ class LlamaCppRunning:
     @asynccontextmanager
     async def _opened(
         self, path: str, body: dict[str, Any], schema: dict[str, Any] | None
-    ) -> AsyncIterator[AsyncGenerator[str, None]]:
-        """The events that answer `body`."""
-        async with self.http.stream("POST", path, json=body) as response:
-            if response.status_code != 200:
-                error = refusal(_json(await response.aread()), response.status_code)
+    ) -> AsyncIterator[AsyncGenerator[tuple[str, bool], None]]:
+        """The events that answer `body`, each with whether the next one is here already."""
+        address, silence = self._process.address, self._silence_seconds
+        async with streamed(address, path, json.dumps(body).encode(), silence) as answer:
+            if answer.status != 200:
+                error = refusal(_json(await answer.whole()), answer.status)
                 if schema and isinstance(error, EngineError | UserError):
                     raise UserError("The engine cannot use this schema.", error.because)
                 raise error
-            yield _events(response)
+            yield _events(answer)
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Tokens of the request after the model's chat template."""
@@ -169,7 +171,7 @@ class LlamaCppRunning:
 
         try:
             yield
-        except httpx2.ReadTimeout:
+        except (httpx2.ReadTimeout, TimeoutError):
             await self.stop()
             raise EngineError(
                 "The engine went silent and was stopped.",
@@ -180,7 +182,7 @@ class LlamaCppRunning:
         except ValueError as error:  # an event without end
             await self.stop()
             raise EngineError("The engine's answer cannot be read.", f"{error}.") from error
-        except httpx2.TransportError:
+        except (httpx2.TransportError, OSError):
             if await self._process.lives_on():
                 # Others are being answered by it: one broken connection is not its end.
                 raise EngineError(
@@ -219,11 +221,14 @@ class LlamaCppRunning:
             await self._process.stop()
 
 
-async def _events(response: "httpx2.Response") -> AsyncGenerator[str, None]:
+async def _events(answer: Streamed) -> AsyncGenerator[tuple[str, bool], None]:
     events = EventStream()
-    async for chunk in response.aiter_raw():
-        for data in events.feed(chunk):
-            yield data
+    while chunk := await answer.read():
+        found = list(events.feed(chunk))
+        for data in found[:-1]:
+            yield data, True
+        if found:
+            yield found[-1], False
 
 
 def _json(content: bytes) -> Any:

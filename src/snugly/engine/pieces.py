@@ -19,6 +19,8 @@ class WholeCharacters:
 
     def feed(self, text: str) -> str:
         """`text` with what was held before it, less a half that waits for the next."""
+        if not self._held and text.isascii():
+            return text
         text = self._held + text
         self._held = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         whole = text[: len(text) - len(self._held)]
@@ -45,8 +47,8 @@ class Pieces:
         self._text, self._reasoning = WholeCharacters(), WholeCharacters()
         self._arguments: dict[int, WholeCharacters] = {}
 
-    def read(self, data: str) -> Delta:
-        """The piece in one event.
+    def read(self, data: str, more: bool = False) -> Delta:
+        """The piece in one event; `more` says that the next one is here already.
 
         Raises: as `parse`.
         """
@@ -54,6 +56,12 @@ class Pieces:
         if self._silent:
             usage = delta.usage and replace(delta.usage, completion_tokens=0)
             return Delta(finish_reason=delta.finish_reason, usage=usage)
+        text = self._text.feed(delta.text)
+        if not delta.tool_calls and not delta.logprobs:  # nearly every piece
+            if text is delta.text and not delta.reasoning and not more:
+                return delta
+            reasoning = self._reasoning.feed(delta.reasoning)
+            return replace(delta, text=text, reasoning=reasoning, more=more)
         calls = (
             replace(
                 call,
@@ -65,8 +73,9 @@ class Pieces:
         )
         return replace(
             delta,
-            text=self._text.feed(delta.text),
+            text=text,
             reasoning=self._reasoning.feed(delta.reasoning),
             tool_calls=tuple(calls),
             logprobs=tuple(replace(token, top=token.top[: self._top]) for token in delta.logprobs),
+            more=more,
         )

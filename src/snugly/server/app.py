@@ -10,7 +10,8 @@ from starlette.routing import Route as StarletteRoute
 
 from snugly.errors import HistoryError, SnuglyError
 from snugly.server import security
-from snugly.server.calls import Call, Gone, Receive, Send, json_body, left, read_body, words_of
+from snugly.server.bodies import Gone, Receive, json_body, left, read_body, words_of
+from snugly.server.calls import UNREAD, Call, Send
 from snugly.server.dialects.faults import HttpFault, headers_of, status_of
 from snugly.server.dialects.sending import dump
 from snugly.server.routes import ROUTES
@@ -126,6 +127,8 @@ class Endpoint:
         except Exception:
             log.exception("a bug of ours in %s", route.path)
             await self._failed(call, _BUG)
+        finally:
+            call.ended()
 
     async def _while_there(self, call: Call, body: Any, receive: Receive) -> None:
         """Run the handler; when the client leaves first it is cancelled, and the slot is free.
@@ -140,7 +143,7 @@ class Endpoint:
                 work.cancel()
                 await asyncio.wait({work})
                 if work.cancelled():
-                    raise Gone("the client left")
+                    raise Gone(UNREAD if call.stalled else "the client left")
             work.result()
         except asyncio.CancelledError:
             work.cancel()

@@ -1,7 +1,6 @@
 """One request from its first byte to its last: read with limits, answered, written down."""
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -15,8 +14,7 @@ from snugly.engine.pool import Lease
 from snugly.errors import SnuglyError
 from snugly.history.db import now
 from snugly.history.requests import Asked
-from snugly.server.dialects.faults import HttpFault
-from snugly.server.dialects.reading import parse
+from snugly.server.bodies import JSON, Gone
 from snugly.server.dialects.sending import dump
 from snugly.server.dialects.types import Reply, Writer
 
@@ -25,20 +23,11 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[bytes, bytes]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 
-BODY_SECONDS = 60.0  # how long a client may take to send what it said it would
-# Of a body that is too large so much is read and dropped: a connection that is closed on what
-# it still sends is reset, and the client never sees why.
-_READ_IN_VAIN = 64 * 1024 * 1024
 # Once so long has passed without a first token, the answer is begun, so that no proxy or
 # client gives up on a long prompt; until then an error still has its own status.
 FIRST_SECONDS = 10.0
-JSON = b"application/json"
-
-
-class Gone(Exception):
-    """The client left, or does not read its answer."""
+UNREAD = "it does not read its answer"
 
 
 class Call:
@@ -66,6 +55,9 @@ class Call:
         self.send = send
         self.asked = Asked(now(), "", client, dialect, str(scope["path"]))
         self.line: Any = None
+        self._writing = 0.0  # when the present piece was given to the connection; 0: none is
+        self._watch: asyncio.TimerHandle | None = None
+        self.stalled = False  # the client did not read, and was cut off
 
     def header(self, name: str) -> str:
         """A header of the request, empty where there is none."""
@@ -127,12 +119,8 @@ class Call:
             try:
                 first = await self._first(writer, deltas)
                 await self._begin_stream(writer)
-                while first is not None:
-                    await self._put(writer.feed(first))
-                    first = None
-                    async for delta in deltas:
-                        self.saw(delta)
-                        await self._put(writer.feed(delta))
+                if first is not None:
+                    await self._pass_on(writer, first, deltas)
             except SnuglyError as error:
                 if not self.started:
                     raise
@@ -141,6 +129,26 @@ class Call:
                 return
         await self.service.settled(self, "done", 200)
         await self._put(writer.end(), last=True)
+
+    async def _pass_on(
+        self, writer: Writer, first: Delta, deltas: AsyncGenerator[Delta, None]
+    ) -> None:
+        """Pieces as they come; what came at once is sent at once."""
+        events = [*writer.feed(first)]
+        try:
+            if not first.more:
+                await self._put(events)
+                events = []
+            async for delta in deltas:
+                self.saw(delta)
+                events += writer.feed(delta)
+                if not delta.more:
+                    await self._put(events)
+                    events = []
+        except SnuglyError:
+            await self._put(events)
+            raise
+        await self._put(events)
 
     async def lines(self, media_type: str, lines: AsyncGenerator[bytes, None]) -> None:
         """Lines as they come, of something else than an answer."""
@@ -201,85 +209,31 @@ class Call:
 
     async def _write(self, data: bytes, last: bool) -> None:
         """Send; a client that does not read is given up, its buffer is never more than 64 KiB."""
-        try:
-            async with asyncio.timeout(self.service.config.serve_stall_seconds):
-                await self.send({"type": "http.response.body", "body": data, "more_body": not last})
-        except TimeoutError:
-            self.abort()
-            raise Gone("it does not read its answer") from None
+        self._writing = time.monotonic()
+        if self._watch is None:
+            self._look()
+        await self.send({"type": "http.response.body", "body": data, "more_body": not last})
+        self._writing = 0.0
+        if self.stalled:
+            raise Gone(UNREAD)
+
+    def _look(self) -> None:
+        """One timer for all pieces: it looks for how long the present one has been on its way."""
+        stall = self.service.config.serve_stall_seconds
+        left = stall - (time.monotonic() - self._writing if self._writing else 0.0)
+        if left > 0:
+            self._watch = asyncio.get_running_loop().call_later(left, self._look)
+        else:
+            self.stalled = True
+            self.abort()  # which ends the waiting
+
+    def ended(self) -> None:
+        """Nothing more is written."""
+        if self._watch is not None:
+            self._watch.cancel()
 
     def abort(self) -> None:
         """Cut the connection at once."""
         cut = self.scope.get("extensions", {}).get("snugly.abort")
         if cut is not None:
             cut()
-
-
-async def read_body(scope: Mapping[str, Any], receive: Receive, most: int) -> bytes:
-    """The body of a request, within its limits.
-
-    Raises: HttpFault 413 for one that is too large, 408 for one that does not come; Gone.
-    """
-    pieces, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone("it left before the request was whole")
-                piece = message.get("body", b"")
-                size += len(piece)
-                if size <= most:
-                    pieces.append(piece)
-                elif size > most + _READ_IN_VAIN:
-                    raise _too_large(most)
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        raise HttpFault(408, f"The request did not come whole in {BODY_SECONDS:.0f} s.") from None
-    if size > most:
-        raise _too_large(most)
-    return b"".join(pieces)
-
-
-def _too_large(most: int) -> HttpFault:
-    return HttpFault(
-        413,
-        "The request is too large.",
-        f"At most {most:,} bytes are read.",
-        "`serve_body_bytes` in the settings allows more.",
-    )
-
-
-def json_body(scope: Mapping[str, Any], body: bytes) -> Mapping[str, Any]:
-    """The JSON object in a body; {} where there is none.
-
-    A form that a foreign page can send without asking is no JSON: the type must say it is.
-
-    Raises: HttpFault 415; BadRequest.
-    """
-    if not body:
-        return {}
-    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
-    kind = kinds[0].partition(b";")[0].strip().lower() if len(kinds) == 1 else b""
-    if kind != JSON:
-        raise HttpFault(
-            415,
-            "The request must be JSON.",
-            f"Its Content-Type is {kind[:60].decode('latin-1') or 'not given'}.",
-            "Send `Content-Type: application/json`.",
-        )
-    return parse(body)
-
-
-async def left(receive: Receive) -> None:
-    """Returns when the client has closed its side."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def words_of(body: Mapping[str, Any]) -> str:
-    """What a client asked, for a history that keeps words: pictures left out by length."""
-    kept = ("messages", "prompt", "input", "system", "input_prefix", "input_suffix", "suffix")
-    text = json.dumps({key: body[key] for key in kept if key in body}, ensure_ascii=False)
-    return text if len(text) <= 1_000_000 else text[:1_000_000]

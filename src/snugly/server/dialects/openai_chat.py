@@ -21,7 +21,7 @@ from snugly.server.dialects.openai_messages import (
     tool_choice,
 )
 from snugly.server.dialects.reading import Fields
-from snugly.server.dialects.sending import DONE, SSE, event
+from snugly.server.dialects.sending import DONE, SSE, dump, event
 from snugly.server.dialects.types import Body, Reply
 
 
@@ -90,6 +90,11 @@ def _logprobs(tokens: Sequence[TokenLogprob]) -> Body | None:
     return {"content": [logprob_of(t) for t in tokens], "refusal": None} if tokens else None
 
 
+def _only_words(delta: Delta) -> bool:
+    told = delta.reasoning or delta.tool_calls or delta.logprobs
+    return not (told or delta.finish_reason or delta.usage)
+
+
 def message_of(answer: Answer) -> Body:
     """The assistant's message."""
     said: Body = {"role": "assistant", "content": answer.text, "refusal": None}
@@ -143,6 +148,10 @@ class ChatWriter:
         }
         self._include_usage = include_usage
         self._found = [Gathering() for _ in range(n)]
+        # Nearly every piece is words alone: all but the words is written once.
+        mark = "\0"
+        before, _, after = self._chunk(0, {"content": mark}).rpartition(dump(mark))
+        self._around_words = before, after
 
     def start(self) -> list[bytes]:
         """The role of each choice."""
@@ -151,6 +160,9 @@ class ChatWriter:
 
     def feed(self, delta: Delta) -> list[bytes]:
         """One chunk for one piece; why it ended is told by `end`."""
+        if delta.text and not delta.choice and _only_words(delta):
+            before, after = self._around_words
+            return [before + dump(delta.text) + after]
         self._found[delta.choice].put(Delta(finish_reason=delta.finish_reason, usage=delta.usage))
         piece: Body = {}
         if delta.reasoning:
