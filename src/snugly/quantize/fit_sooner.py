@@ -10,9 +10,9 @@ from snugly.quantize.fit import Fit, Fitter
 # Million weights per second and core, with an importance matrix; only their ratios count.
 # Source: `python bench/quantize.py writing` (EPYC 9005, libggml-python 0.20.2).
 WRITING = {
-    "IQ1_S": 0.7, "IQ1_M": 8.8, "IQ2_XXS": 1.5, "IQ2_XS": 1.3, "IQ2_S": 1.3, "Q2_K": 9.7,
-    "IQ3_XXS": 2.7, "Q3_K": 31, "IQ3_S": 3.8, "MXFP4": 222, "IQ4_XS": 5.6, "Q4_K": 12,
-    "IQ4_NL": 5.6, "Q4_0": 43, "Q4_1": 12, "Q5_K": 11, "Q5_0": 42, "Q5_1": 12, "Q6_K": 38,
+    "IQ1_S": 7.1, "IQ1_M": 7.1, "IQ2_XXS": 3.5, "IQ2_XS": 2.0, "IQ2_S": 5.7, "Q2_K": 9.6,
+    "IQ3_XXS": 2.7, "Q3_K": 31, "IQ3_S": 3.6, "MXFP4": 49, "IQ4_XS": 5.7, "Q4_K": 12,
+    "IQ4_NL": 5.7, "Q4_0": 43, "Q4_1": 12, "Q5_K": 11, "Q5_0": 42, "Q5_1": 12, "Q6_K": 38,
     "Q8_0": 350, "F16": 500,
 }  # fmt: skip
 # What the time to write the whole in Q4_K is worth, in shares of the loss. A 1.5B of 3.6 to 5
