@@ -5,13 +5,18 @@ Compiler, cmake and ninja are real; what they make prints what a llama-server wo
 
 import hashlib
 import io
+import shlex
 import shutil
+import signal
+import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.making import machine
 from tests.process import hub_server
@@ -225,3 +230,33 @@ def test_where_there_is_no_official_build_it_says_what_there_is(releases: hub_se
         build_native.prebuilt(here(), BOX, "cuda", Silent())
     assert "with cuda" in caught.value.problem
     assert "snugly engine build" in caught.value.remedy
+
+
+SLOW = "import os, sys, time; print('[1/2] slow', flush=True); time.sleep(60)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_ends_the_build_ends_the_compilers_too(tmp_path: Path, number: signal.Signals) -> None:
+    """A tool that starts another, as ninja starts compilers."""
+    child = f"{sys.executable} -c {shlex.quote(SLOW)} & echo child $!; wait"
+    script = (
+        "from pathlib import Path; from snugly.engine.build_native_run import run;"
+        f"run(['sh', '-c', {child!r}], Path({str(tmp_path / 'log')!r}), 'w',"
+        " lambda *at: print(*at, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+    ) as build:
+        assert build.stdout is not None
+        assert build.stdout.readline() == "1 2 slow\n"
+        build.send_signal(number)
+        assert build.wait(20)
+    deadline = time.monotonic() + 10
+    child_id = int((tmp_path / "log").read_text().split("child ")[1].split()[0])
+    while psutil.pid_exists(child_id) and time.monotonic() < deadline:
+        if psutil.Process(child_id).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.05)
+    else:
+        assert not psutil.pid_exists(child_id)

@@ -9,11 +9,10 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from snugly.engine import build_native_tools as tools
 from snugly.engine.build_native_files import fetch_archive, fetch_source, unpack
 from snugly.engine.build_native_pins import ARCHIVES, RELEASE, SOURCE
+from snugly.engine.build_native_run import Steps, run
 from snugly.engine.native_found import SERVER, Native, built_folder, look_at
 from snugly.errors import EngineError
 from snugly.machine.types import Machine
@@ -40,9 +40,6 @@ FLAGS = (
     "-DLLAMA_BUILD_TOOLS=ON", "-DLLAMA_BUILD_SERVER=ON",
 )  # fmt: skip
 _OBJECT_BYTES = 400 * MiB  # what a CPU build leaves of objects and programs (du: 0.3 GiB)
-_LOG_LINES = 6  # of the compiler's errors, for the person
-
-Steps = Callable[[int, int, str], None]  # how many of how many, and what is being done
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +124,11 @@ def _compile(
     objects.mkdir(parents=True, exist_ok=True)
     log = objects / "build.log"
     made = [cmake, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}", *wanted.flags]
-    _run([*made, "-S", str(source), "-B", str(objects)], log, "w", steps)
+    run([*made, "-S", str(source), "-B", str(objects)], log, "w", steps)
     n_jobs = tools.jobs(
         machine.cpu.usable_cores.or_else(1.0), machine.memory.available_bytes.or_else(0)
     )
-    _run([ninja, "-C", str(objects), "-j", str(n_jobs), *TARGETS], log, "a", steps)
+    run([ninja, "-C", str(objects), "-j", str(n_jobs), *TARGETS], log, "a", steps)
     told = {
         "flags": wanted.flags, "backend": wanted.backend, "cpu": wanted.cpu,
         "instructions": wanted.instructions, "compiler": wanted.compiler,
@@ -206,43 +203,3 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def _run(words: Sequence[str], log: Path, mode: str, steps: Steps) -> None:
-    """Run a tool, its output into `log`, its "[3/220]" to `steps`.
-
-    Raises: EngineError with its last errors.
-    """
-    with open(log, mode, encoding="utf-8") as file:
-        try:
-            process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, errors="replace",
-            )  # fmt: skip
-        except OSError as error:
-            raise EngineError(f"{words[0]} cannot be run.", f"{error.strerror}.") from error
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                file.write(line)
-                if at := re.match(r"\[(\d+)/(\d+)\] (.*)", line):
-                    steps(int(at[1]), int(at[2]), at[3].strip())
-        except BaseException:
-            process.terminate()
-            raise
-        finally:
-            process.stdout.close()
-            process.wait()
-    if process.returncode:
-        raise EngineError(
-            "llama.cpp could not be compiled.",
-            trouble(log.read_text(encoding="utf-8", errors="replace")),
-            f"The whole log is {log}. An official build: `snugly engine build --prebuilt`.",
-        )
-
-
-def trouble(log: str) -> str:
-    """The lines of a build's log that say what went wrong."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    told = [line for line in lines if re.search(r"\berror\b|not found|Killed", line, re.IGNORECASE)]
-    return " / ".join((told or lines or ["it said nothing"])[:_LOG_LINES])[:600]
