@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from snugly.chat.types import Delta
+from snugly.chat.types import Delta, Usage
 from snugly.engine.pool import Lease
 from snugly.errors import SnuglyError
 from snugly.history.db import now
@@ -52,6 +52,8 @@ class Call:
         self.client = client
         self.headers: Headers = []  # of the answer
         self.started = False  # the status has been sent
+        self.n = 1  # answers to each prompt
+        self._read: dict[int, Usage] = {}  # by prompt
         self.send = send
         self.asked = Asked(now(), "", client, dialect, str(scope["path"]))
         self.line: Any = None
@@ -87,10 +89,12 @@ class Call:
             self.note(ttft_ms=self.spent_ms())
         usage = delta.usage
         if usage is not None:
+            # A prompt counts once, however many answers it got.
+            self._read.setdefault(delta.choice // self.n, usage)
             self.note(
-                prompt_tokens=max(asked.prompt_tokens or 0, usage.prompt_tokens),
+                prompt_tokens=sum(read.prompt_tokens for read in self._read.values()),
                 completion_tokens=(asked.completion_tokens or 0) + usage.completion_tokens,
-                cached_tokens=max(asked.cached_tokens or 0, usage.cached_tokens),
+                cached_tokens=sum(read.cached_tokens for read in self._read.values()),
             )
         if asked.answer is not None and delta.text:
             self.note(answer=asked.answer + delta.text)

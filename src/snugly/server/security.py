@@ -81,8 +81,8 @@ def check(scope: Mapping[str, Any], policy: Policy, access: Access) -> None:
     check_origin(scope, headers, policy)
     if access is Access.OPEN:
         return
-    given = token_of(headers)
-    if policy.token and given and same(given, policy.token):
+    given = tokens_of(headers)
+    if policy.token and any([same(each, policy.token) for each in given]):
         return
     if access is Access.MODELS and policy.keyless and not policy.public and _is_local(scope):
         return
@@ -106,12 +106,16 @@ def _is_local(scope: Mapping[str, Any]) -> bool:
     return client is not None and is_loopback(str(client[0]))
 
 
-def token_of(headers: Mapping[str, list[str]]) -> str:
-    """The token that a request carries, as OpenAI's or as Anthropic's clients send it."""
+def tokens_of(headers: Mapping[str, list[str]]) -> list[str]:
+    """The tokens that a request carries: as OpenAI's clients send one, and as Anthropic's do.
+
+    Either may be the right one. Anthropic's package sends both when the environment has a key
+    for the real service beside the token for this one; whoever knows the token is let in.
+    """
     kind, _, value = (headers.get("authorization") or [""])[0].partition(" ")
-    if kind.lower() == "bearer" and value.strip():
-        return value.strip()
-    return (headers.get("x-api-key") or [""])[0].strip()
+    bearer = value.strip() if kind.lower() == "bearer" else ""
+    key = (headers.get("x-api-key") or [""])[0].strip()
+    return [token for token in (bearer, key) if token]
 
 
 def holder_of(scope: Mapping[str, Any]) -> str:
@@ -119,7 +123,7 @@ def holder_of(scope: Mapping[str, Any]) -> str:
 
     Programs without a key are all one holder. The key itself is never kept.
     """
-    given = token_of(_headers(scope))
+    given = "\0".join(tokens_of(_headers(scope)))
     return hashlib.sha256(b"key " + given.encode("utf-8", "replace")).hexdigest()
 
 

@@ -18,6 +18,7 @@ from snugly.errors import PromptTooLong
 from snugly.server.calls import Call
 from snugly.server.dialects.types import Body, Reply, Writer
 from snugly.server.filling import filled
+from snugly.server.forcing import as_calls, callable_tools, forced, must_be_forced
 from snugly.server.scoring import ends_with_prompt, prompt_scores, scored, to_be_scored
 from snugly.server.security import holder_of
 from snugly.server.service import Lent, advise
@@ -35,6 +36,7 @@ async def write_text(
 ) -> Body | None:
     """Answer a request for text, whole or in pieces, in the dialect of the two functions."""
     request = placed(call, request)
+    call.n = request.n
     if isinstance(request, CompletionRequest) and to_be_scored(call.service.pool, request):
         return await _write_scored(call, request, whole, writer)
     async with call.service.lend(call, request.model, **asked_of(request)) as lent:
@@ -136,8 +138,12 @@ async def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGener
     running = lent.lease.running
     if isinstance(request, ChatRequest):
         asked = advise(request, lent.volume)
+        tools = callable_tools(asked)
+        force = must_be_forced(asked, lent.volume.spec.chat_template)
+        asked = forced(asked) if force else asked
         for choice in range(asked.n):
             stream = _bounded(running.stream(_alone(asked, choice)), lent.lease.plan.context)
+            stream = as_calls(stream, tools) if force else stream
             async for delta in _one(stream, choice):
                 yield delta
         return

@@ -1,0 +1,87 @@
+"""A call of a tool for certain, from a model whose chat template knows no tools. Pure.
+
+Where a template has no place for tools, llama-server lets such a model write words before the
+call that `tool_choice: "required"` asks for, and it never comes to one. So the tools are told
+in words, and the answer is bound to a JSON schema that leaves nothing but a call of one of
+them; `engine.loose_calls` reads it back.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+from snugly.chat.types import ChatRequest, Delta, Message, Tool, ToolChoice
+from snugly.engine.loose_calls import LooseCalls
+
+_WORDS = (
+    "You answer with the call of one function, as JSON, and with nothing else:"
+    ' {"name": NAME, "arguments": {...}}. The functions:\n'
+)
+
+
+def must_be_forced(request: ChatRequest, template: str) -> bool:
+    """Whether a call is asked for that the model's template cannot bring about."""
+    wanted = request.tool_choice.mode == "required" and bool(request.tools)
+    return wanted and "tools" not in template
+
+
+def callable_tools(request: ChatRequest) -> tuple[Tool, ...]:
+    """The tools of which one is to be called."""
+    only = request.tool_choice.only
+    return tuple(tool for tool in request.tools if not only or tool.name in only)
+
+
+def forced(request: ChatRequest) -> ChatRequest:
+    """The request with its tools in words, and a schema that only a call satisfies."""
+    tools = callable_tools(request)
+    calls = [_call(tool) for tool in tools]
+    schema = _shared(tools) | (calls[0] if len(calls) == 1 else {"anyOf": calls})
+    told = Message("system", _WORDS + "\n".join(_line(tool) for tool in tools))
+    messages = request.messages
+    if messages and messages[0].role == "system":
+        told = replace(told, content=f"{messages[0].text}\n\n{told.text}")
+        messages = messages[1:]
+    return replace(
+        request, messages=(told, *messages), tools=(), tool_choice=ToolChoice(), schema=schema
+    )
+
+
+def _line(tool: Tool) -> str:
+    told = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return json.dumps(told, ensure_ascii=False)
+
+
+def _call(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"const": tool.name},
+            "arguments": tool.parameters or {"type": "object"},
+        },
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _shared(tools: tuple[Tool, ...]) -> dict[str, Any]:
+    """What the tools' schemas refer to: `#/$defs/...` is looked for at the root."""
+    found: dict[str, Any] = {}
+    for tool in tools:
+        for name in ("$defs", "definitions"):
+            inner = tool.parameters.get(name)
+            if isinstance(inner, dict):
+                found.setdefault(name, {}).update(inner)
+    return found
+
+
+async def as_calls(
+    deltas: AsyncGenerator[Delta, None], tools: tuple[Tool, ...]
+) -> AsyncGenerator[Delta, None]:
+    """The same answer, its JSON as the call that it is; what was cut off stays words."""
+    calls = LooseCalls([tool.name for tool in tools])
+    async with aclosing(deltas):
+        async for delta in deltas:
+            for found in calls.feed(delta):
+                yield found
