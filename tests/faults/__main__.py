@@ -21,12 +21,15 @@ import httpx2
 
 from snugly.errors import SnuglyError
 from snugly.settings import settings
-from tests.faults import clients, engines, real, whole
+from tests.faults import clients, engines, real, strangers, transfers, weights, whole
 from tests.faults.figure import Figure, Row
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
-ROWS: tuple[Row, ...] = (*engines.ROWS, *clients.ROWS, *whole.ROWS, *real.ROWS)
+ROWS: tuple[Row, ...] = (
+    *engines.ROWS, *clients.ROWS, *transfers.ROWS, *strangers.ROWS, *weights.ROWS, *whole.ROWS,
+    *real.ROWS,
+)  # fmt: skip
 
 HEAD = """# Reliability
 
@@ -89,7 +92,7 @@ async def _run(row: Row, soak: bool, mark: str) -> Done:
         settings.cache_clear()
         try:
             figure = await row(soak)
-        except (SnuglyError, AssertionError, TimeoutError, httpx2.TransportError) as error:
+        except (SnuglyError, AssertionError, OSError, httpx2.TransportError) as error:
             figure = Figure(99, row.__name__, "", f"broke off: {error!r}", False)
     return Done(mark, time.strftime("%Y-%m-%d %H:%M"), time.monotonic() - began, figure)
 

@@ -152,7 +152,7 @@ async def flood(soak: bool) -> Figure:
 
 async def slow_headers(soak: bool) -> Figure:
     """Row 22: connections that send a byte now and then."""
-    count, closed, health = 500 if soak else 60, 0, []
+    count, health = 500 if soak else 60, list[float]()
     loop = asyncio.get_running_loop()
     from snugly.server import protocol
 
@@ -160,16 +160,20 @@ async def slow_headers(soak: bool) -> Figure:
     try:
         async with served() as it:
             pairs = [await asyncio.open_connection("127.0.0.1", it.port) for _ in range(count)]
+            # Heard as it comes: a byte that is sent later is answered with a reset.
+            lines = [asyncio.create_task(reader.readline()) for reader, _ in pairs]
             for byte in b"GET /":
-                for _, writer in pairs:
-                    if not writer.is_closing():
+                for (_, writer), line in zip(pairs, lines, strict=True):
+                    if not line.done():
                         writer.write(bytes([byte]))
                 began = loop.time()
                 assert (await it.client.get("/health")).status_code == 200
                 health.append(loop.time() - began)
                 await asyncio.sleep(0.3)
-            for reader, writer in pairs:
-                closed += (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 408")
+            async with asyncio.timeout(30):
+                said = await asyncio.gather(*lines, return_exceptions=True)
+            closed = sum(isinstance(s, bytes) and s.startswith(b"HTTP/1.1 408") for s in said)
+            for _, writer in pairs:
                 writer.close()
     finally:
         protocol.HEADER_SECONDS = before

@@ -2,10 +2,12 @@
 
 import pytest
 
-from tests.faults import clients, engines, whole
+from tests.faults import clients, engines, strangers, transfers, weights, whole
 from tests.faults.figure import Row
 
-ROWS: tuple[Row, ...] = (*engines.ROWS, *clients.ROWS, *whole.ROWS)
+ROWS: tuple[Row, ...] = (
+    *engines.ROWS, *clients.ROWS, *transfers.ROWS, *strangers.ROWS, *weights.ROWS, *whole.ROWS,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.__name__)

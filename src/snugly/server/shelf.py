@@ -32,7 +32,7 @@ class Shelf:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._given: dict[str, Installed] = {}
-        self._specs: dict[tuple[str, int], ModelSpec] = {}
+        self._specs: dict[str, tuple[int, ModelSpec]] = {}  # with the time it was written
         self._looked = -1e9
         self._installed: tuple[Installed, ...] = ()
         self._known: dict[str, Volume] = {}
@@ -121,9 +121,10 @@ class Shelf:
 
     def _spec(self, path: str) -> ModelSpec:
         try:
-            key = (path, Path(path).stat().st_mtime_ns)
+            written = Path(path).stat().st_mtime_ns
         except OSError:
             raise UnknownModel(f"{path} is gone.", "Somebody removed the file.") from None
-        if key not in self._specs:
-            self._specs[key] = read_spec(path)
-        return self._specs[key]
+        known = self._specs.get(path)
+        if known is None or known[0] != written:
+            known = self._specs[path] = (written, read_spec(path))
+        return known[1]
