@@ -17,7 +17,7 @@ _MEANINGS = {
     408: "The request did not come whole in time.",
     413: "The request is too large.",
     415: "The body is not JSON.",
-    422: "The model cannot do this.",
+    422: "The model cannot do this, or its file is damaged.",
     500: "The engine crashed, hung or refused.",
     502: "A download failed.",
     503: "The queue is full or memory is in use; Retry-After says when to come again.",
