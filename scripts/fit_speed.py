@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 from speed_rows import Row, base, rows  # noqa: E402
 
-from snugly.plan.speed_lanes import UBATCH, rates_of  # noqa: E402
+from snugly.plan.speed_lanes import UBATCH  # noqa: E402
+from snugly.plan.speed_prices import rates_of  # noqa: E402
 from snugly.plan.speed_terms import (  # noqa: E402
     DECODE,
     PREFILL,

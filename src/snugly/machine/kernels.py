@@ -36,11 +36,19 @@ SMALL_ROWS = 1024  # of the matrix that stays in cache: 1.2 MiB in Q4_K
 LAYERS, LAYER, THIN = 16, 1024, 64  # layers in a chain, their width, rows of their matrices
 # Attention is timed for two widths of a head: its cost has a part per position and one per width.
 WIDTHS = (64, 128)
-HEADS, SHARING, POSITIONS = 8, 4, 1024
+HEADS, SHARING, POSITIONS = 8, 2, 512
 ATTENTION = "ATTENTION"  # with the width behind it, in place of a tensor type
+CACHE = "CACHE"  # the same, of reading a cache that lies in memory; both rates are its bytes
+# What a row costs beside its bytes, both rates in rows per second: where threads take rows in
+# turn, 64 at a time, none of them reads on in one line. Told apart by rows of two lengths.
+ROWS, SHORT = "ROWS", 512
 REPEATS = 5
 REPACK = "_Z35ggml_backend_cpu_repack_buffer_typev"  # C++: not in ggml's C interface
 SPIN_ROUNDS = "1000"  # as the engine's process has it (engine.process)
+
+
+# (threads, type, repacked, bytes and operations per second): the fields of `Kernel`.
+Rate = tuple[int, str, bool, float, float]
 
 
 class _Parameters(ctypes.Structure):
@@ -74,6 +82,9 @@ class Ggml:
         self.new3 = self._function(
             "ggml_new_tensor_3d", pointer, pointer, ctypes.c_int, *[ctypes.c_int64] * 3
         )
+        self.view3 = self._function(
+            "ggml_view_3d", pointer, pointer, pointer, *[ctypes.c_int64] * 3, *[size] * 3
+        )
         self.attention = self._function(
             "ggml_flash_attn_ext", pointer, *[pointer] * 5, *[ctypes.c_float] * 3
         )
@@ -87,9 +98,7 @@ class Ggml:
             "ggml_backend_alloc_ctx_tensors_from_buft", pointer, pointer, pointer
         )
         self.free_buffer = self._function("ggml_backend_buffer_free", None, pointer)
-        self.set = self._function(
-            "ggml_backend_tensor_set", None, pointer, ctypes.c_char_p, size, size
-        )
+        self.clear = self._function("ggml_backend_buffer_clear", None, pointer, ctypes.c_uint8)
         self.run = self._function("ggml_backend_graph_compute", ctypes.c_int, pointer, pointer)
         self.threads = self._function("ggml_backend_cpu_set_n_threads", None, pointer, ctypes.c_int)
         self.plain = self._function("ggml_backend_cpu_buffer_type", pointer)()
@@ -111,58 +120,63 @@ class Ggml:
             self.free(made)
 
     @contextmanager
-    def placed(self, context: Any, kind: Any, tensor: Any) -> Iterator[None]:
-        """Memory for all tensors of a context, and zeros in one of them."""
+    def placed(self, context: Any, kind: Any) -> Iterator[None]:
+        """Memory for all tensors of a context, and zeros in them."""
         buffer = self.allocate(context, kind)
         if not buffer:
             raise MemoryError
         try:
-            self.clear(tensor)
+            self.clear(buffer, 0)
             yield
         finally:
             self.free_buffer(buffer)
 
     @contextmanager
     def multiplication(
-        self, number: int, repack: bool, rows: int, vectors: int
+        self, number: int, repack: bool, rows: int, vectors: int, width: int = ROW
     ) -> Iterator[tuple[Any, int]]:
         """A graph that multiplies, ready to run, and the bytes of the matrix."""
         with self.context() as kept, self.context() as passing:
-            matrix = self.new(kept, number, ROW, rows)
-            with self.placed(kept, self.repacked if repack else self.plain, matrix):
-                given = self.new(passing, 0, ROW, vectors)
+            matrix = self.new(kept, number, width, rows)
+            with self.placed(kept, self.repacked if repack else self.plain):
+                given = self.new(passing, 0, width, vectors)
                 graph = self.graph(passing)
                 self.expand(graph, self.product(passing, matrix, given))
-                with self.placed(passing, self.plain, given):
+                with self.placed(passing, self.plain):
                     yield graph, self.n_bytes(matrix)
 
     @contextmanager
     def looking_back(self, width: int, tokens: int) -> Iterator[Any]:
-        """A graph of attention: `tokens` queries of HEADS heads over POSITIONS positions."""
+        """A graph of attention: `tokens` queries of HEADS heads over POSITIONS positions.
+
+        The cache lies as the engine has it: per position the rows of all its heads.
+        """
+        sharing = HEADS // SHARING
+        row = 2 * width * sharing  # bytes of f16
         with self.context() as context:
             query = self.new3(context, 0, width, tokens, HEADS)
+            whole = [self.new(context, 1, width * sharing, POSITIONS) for _ in range(2)]
             key, value = (
-                self.new3(context, 1, width, POSITIONS, HEADS // SHARING) for _ in range(2)
+                self.view3(context, it, width, POSITIONS, sharing, row, 2 * width, 0)
+                for it in whole
             )
             graph = self.graph(context)
             made = self.attention(context, query, key, value, None, width**-0.5, 0.0, 0.0)
             self.expand(graph, made)
-            with self.placed(context, self.plain, query):
-                self.clear(key)
-                self.clear(value)
+            with self.placed(context, self.plain):
                 yield graph
 
-    def clear(self, tensor: Any) -> None:
-        """Zeros in a tensor that has its memory."""
-        size = self.n_bytes(tensor)
-        self.set(tensor, b"\0" * size, 0, size)
+    def timed(self, graph: Any, seconds: float, flush: Any = None) -> float:
+        """Median time of the graph: REPEATS runs at the least, after one to warm up.
 
-    def timed(self, graph: Any, seconds: float) -> float:
-        """Median time of the graph: REPEATS runs at the least, after one to warm up."""
+        Each after the graph `flush`, which is not timed and drives all else out of the caches.
+        """
         self.run(self.cpu, graph)
         times: list[float] = []
         ended = time.perf_counter() + seconds
         while len(times) < REPEATS or (time.perf_counter() < ended and len(times) < 100):
+            if flush is not None:
+                self.run(self.cpu, flush)
             at = self.clock()
             self.run(self.cpu, graph)
             times.append(self.clock() - at)
@@ -184,11 +198,8 @@ class Ggml:
                 gated = self.multiply(passing, self.silu(passing, back), normal)
                 made = self.add(passing, self.norm(passing, gated, 1e-5), made)
                 self.expand(graph, made)
-            with self.placed(kept, self.plain, wide):
-                for matrix in narrow:
-                    self.clear(matrix)
-                with self.placed(passing, self.plain, given):
-                    return self.timed(graph, seconds) / LAYERS
+            with self.placed(kept, self.plain), self.placed(passing, self.plain):
+                return self.timed(graph, seconds) / LAYERS
 
 
 def measured(
@@ -202,30 +213,68 @@ def measured(
     ended = time.perf_counter() + seconds
     each = seconds / len(TYPES) / len(counts) / 6
     large = min(max(2 * l3_bytes, 48 * MiB), 128 * MiB)
-    kernels, layers = [], []
+    layers = []
     for count in counts:
         ggml.threads(ggml.cpu, count)
         layers.append((count, ggml.layer(each)))
+    with ggml.multiplication(1, False, large // ROW // 2 // 64 * 64, 1) as (flush, _):
+        kernels = [*_attention(ggml, flush, each, counts), *_rows(ggml, flush, each, counts)]
+        for kind in TYPES:
+            if time.perf_counter() > ended:
+                break
+            kernels += _matrix(ggml, kind, large, flush, each, counts)
+    return {"kernels": kernels, "layers": layers}
+
+
+def _matrix(
+    ggml: Ggml, kind: tuple[str, int, bool], large: int, flush: Any, each: float, counts: list[int]
+) -> Iterator[Rate]:
+    """One tensor type: a matrix that comes out of memory, and one that is near.
+
+    Read again and again, a matrix of twice the L3 was in part still there: Q8_0 40 GB/s on two
+    threads of a Zen 5, of four times the L3 34. So another is read in between.
+    """
+    name, number, repack = kind
+    with ggml.multiplication(number, repack, SMALL_ROWS, VECTORS) as (many, size):
+        rows = large * SMALL_ROWS // size // 64 * 64
+        with ggml.multiplication(number, repack, rows, 1) as (one, n_bytes):
+            for count in counts:
+                ggml.threads(ggml.cpu, count)
+                read = n_bytes / ggml.timed(one, each, flush)
+                ops = 2 * ROW * SMALL_ROWS * VECTORS / ggml.timed(many, each)
+                yield count, name, repack, read, ops
+
+
+def _rows(ggml: Ggml, flush: Any, each: float, counts: list[int]) -> Iterator[Rate]:
+    """What a row costs, of the type whose weights cost least."""
+    count = 16 * SMALL_ROWS
+    with (
+        ggml.multiplication(8, False, 4 * count, 1, SHORT) as (short, _),
+        ggml.multiplication(8, False, count, 1) as (long, _),
+    ):
+        for threads in counts:
+            ggml.threads(ggml.cpu, threads)
+            one, other = ggml.timed(short, each, flush), ggml.timed(long, each, flush)
+            # As many bytes: what it takes longer is the cost of the rows that it has more.
+            row = max(one - other, one / 100) / (3 * count)
+            yield threads, ROWS, False, 1 / row, 1 / row
+
+
+def _attention(ggml: Ggml, flush: Any, each: float, counts: list[int]) -> list[Rate]:
+    """Attention over a cache that is near, and how fast one is read that lies in memory."""
+    found: list[Rate] = []
     for width in WIDTHS:
         work = 4 * HEADS * POSITIONS * width
+        n_bytes = 4 * width * POSITIONS * HEADS // SHARING
         with ggml.looking_back(width, 1) as one, ggml.looking_back(width, VECTORS) as many:
             for count in counts:
                 ggml.threads(ggml.cpu, count)
-                single = work / ggml.timed(one, each)
+                near = ggml.timed(one, each)
+                more = max(ggml.timed(one, each, flush) - near, near / 100)
                 together = work * VECTORS / ggml.timed(many, each)
-                kernels.append((count, f"{ATTENTION}{width}", False, single, together))
-    for name, number, repack in TYPES:
-        if time.perf_counter() > ended:
-            break
-        with ggml.multiplication(number, repack, SMALL_ROWS, VECTORS) as (many, size):
-            rows = large * SMALL_ROWS // size // 64 * 64
-            with ggml.multiplication(number, repack, rows, 1) as (one, n_bytes):
-                for count in counts:
-                    ggml.threads(ggml.cpu, count)
-                    read = n_bytes / ggml.timed(one, each)
-                    ops = 2 * ROW * SMALL_ROWS * VECTORS / ggml.timed(many, each)
-                    kernels.append((count, name, repack, read, ops))
-    return {"kernels": kernels, "layers": layers}
+                found.append((count, f"{ATTENTION}{width}", False, work / near, together))
+                found.append((count, f"{CACHE}{width}", False, n_bytes / more, n_bytes / more))
+    return found
 
 
 def main() -> int:

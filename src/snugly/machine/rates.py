@@ -11,7 +11,7 @@ from typing import Any
 
 from snugly.machine.types import Fact, Kernel, Machine, Origin, Rates
 
-VERSION = 2
+VERSION = 3
 LOAD_TOLERANCE = 0.5  # busy cores: half a core more or less changes what a model can have
 
 

@@ -15,9 +15,10 @@ from snugly.plan.box import Box
 from snugly.plan.preference import Q8_CACHE
 from snugly.plan.prospects import Reach, no_wait
 from snugly.plan.setups import KV_TYPES, UBATCHES
-from snugly.plan.speed_cost import BUS_BYTES_PER_S, WORTH_MOVING, looked_back
-from snugly.plan.speed_lanes import UBATCH, Back, Prices, looks_back, prices_of
+from snugly.plan.speed_cost import BUS_BYTES_PER_S, WORTH_MOVING, looked_back, prompt_look
+from snugly.plan.speed_lanes import UBATCH, Back, looks_back, prices_of
 from snugly.plan.speed_learning import Corrections
+from snugly.plan.speed_prices import Looking, Prices
 from snugly.plan.speed_processors import UNUSED
 from snugly.plan.speed_terms import bytes_per_weight, touched
 from snugly.plan.tasks import Task
@@ -64,11 +65,8 @@ class _Cheapest:
         self.step = min(one.step for one in prices)
         self.mixture = min(one.mixture for one in prices)
         self.prompt_step = min(one.prompt_step for one in prices)
-        self.cache_byte = min(one.cache_byte for one in prices)
-        self.token_head = min(one.token_head for one in prices)
-        self.token_op = min(one.token_op for one in prices)
-        self.prompt_head = min(one.prompt_head for one in prices)
-        self.prompt_op = min(one.prompt_op for one in prices)
+        columns = zip(*(one.looking for one in prices), strict=True)
+        self.looking = Looking(*map(min, columns))
         self.of = _OfTypes(prices)
 
 
@@ -109,7 +107,7 @@ class Limits:
         types = (need.kv_type,) if need.kv_type else KV_TYPES
         self._element_bytes = min(map(bytes_per_weight, types))
         self._factors: dict[str, tuple[float, float]] = {}
-        self._backs: dict[int, tuple[Outline, Back]] = {}
+        self._backs: dict[int, tuple[Outline, tuple[Back, ...]]] = {}
 
     def of(self, candidate: Candidate) -> Reach:
         """The most that `candidate` reaches with the whole context; less of it is never better."""
@@ -172,11 +170,11 @@ class Limits:
 
     def _look_back(self, outline: Outline, depth: float) -> float:
         """Seconds per token of reading a cache of `depth`."""
-        best = self._best
-        byte = best.cache_byte * self._element_bytes
-        return looked_back(self._back(outline), byte, best.token_head, best.token_op, depth)
+        # What is dealt to threads in equal parts is never quicker, and not of every cache type.
+        prices = self._best.looking._replace(workers=1.0)
+        return looked_back(self._back(outline), prices, depth, self._element_bytes)
 
-    def _back(self, outline: Outline) -> Back:
+    def _back(self, outline: Outline) -> tuple[Back, ...]:
         """What is looked back on: the same for all types of a model."""
         known = self._backs.get(id(outline.kinds))
         if known is None or known[0].kinds is not outline.kinds:
@@ -186,8 +184,7 @@ class Limits:
 
     def _prompt(self, outline: Outline, sums: _Sums, tokens: int) -> float:
         """Seconds of a prompt, in the micro-batches that serve it best."""
-        best = self._best
-        look = looked_back(self._back(outline), 0.0, best.prompt_head, best.prompt_op, tokens / 2)
+        look = prompt_look(self._back(outline), self._best.looking, tokens)
         each, once = tokens * (sums.prompt + look), self._once(outline, sums)
         found = []
         for ubatch in UBATCHES:

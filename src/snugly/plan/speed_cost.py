@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from snugly.model.types import Build
-from snugly.plan.speed_lanes import Back, Lane, lane, looks_back
+from snugly.plan.speed_lanes import UBATCH, Back, Lane, lane, looks_back
+from snugly.plan.speed_prices import Looking
 from snugly.plan.types import Placement, Processor, Setup
 
 # Weights that stay in RAM may cross to the GPU for a prompt: 16 lanes of PCIe 3 (16 GB/s less
 # its protocol), as llama.cpp does for batches of 32 and more (ggml-cuda.cu, offload_op).
 BUS_BYTES_PER_S, WORTH_MOVING = 12e9, 32
+# Cells that attention looks over at a time (llama-kv-cache.cpp, get_n_kv), and from how many on
+# an answer's are dealt to the threads in equal parts (ggml-cpu/ops.cpp, use_split_kv_path).
+_CELLS, _DEALT = 256, 512
+_HALF = 2.0  # bytes of an element in f16: other types are dealt by heads
 _KEPT = 4096  # prepared builds; a search holds fewer
 
 
@@ -21,7 +26,7 @@ class Ready:
     build: Build  # held, so that its id stays its own
     processors: tuple[Processor, ...]
     lanes: tuple[Lane, ...]
-    back: Back
+    back: tuple[Back, ...]
 
 
 _ready: dict[tuple[int, int, bool, bool], Ready] = {}
@@ -39,10 +44,10 @@ def prepared(build: Build, processors: tuple[Processor, ...], setup: Setup) -> R
     return found
 
 
-_backs: dict[int, tuple[Build, Back]] = {}
+_backs: dict[int, tuple[Build, tuple[Back, ...]]] = {}
 
 
-def _back(build: Build) -> Back:
+def _back(build: Build) -> tuple[Back, ...]:
     """What is looked back on; the types of a model share their layers, and this."""
     found = _backs.get(id(build.layers))
     if found is None or found[0].layers is not build.layers:
@@ -59,7 +64,7 @@ class Cost:
     token: float
     prompt: float
     ubatch: float
-    back: tuple[float, ...]  # of looking back: the five prices of `_looking`
+    looking: Looking
     stages: int  # GPUs that work on different micro-batches at the same time
     decode_spread: tuple[float, float]
     prefill_spread: tuple[float, float]
@@ -89,7 +94,7 @@ def _whole(ready: Ready, at: Lane) -> Cost:
         at.dense[-1] + at.experts[-1] + at.steps[-1] + at.head,
         at.prompt[-1] + at.prompt_experts[-1],
         at.read[-1] + at.read_experts[-1] + at.head_read,
-        _looking(at), 1,
+        prices.looking, 1,
         prices.decode_spread, prices.prefill_spread,
         ready.processors[ready.lanes.index(at)].kind, at.because,
     )  # fmt: skip
@@ -119,10 +124,10 @@ def _split(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Cos
     layers = len(ready.build.weights)
     ranges = _ranges(ready, placement)
     token = prompt = ubatch = 0.0
-    back = [0.0] * 5
     left_in_ram = placement.cpu_experts
     work = tokens, -(-tokens // setup.ubatch)
     ram = ready.lanes[0]
+    looking = [0.0] * len(ram.prices.looking)
     helper = next((ready.lanes[n] for n, _, _ in ranges if n), ram)
     for number, first, end in ranges:
         at, last = ready.lanes[number], min(end, layers)
@@ -144,25 +149,18 @@ def _split(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Cos
             ubatch += at.head_read
         where = at if placement.kv_on_gpu else ram
         share = (last - first) / layers
-        for place, price in enumerate(_looking(where)):
-            back[place] += share * price
+        for place, price in enumerate(where.prices.looking):
+            looking[place] += share * price
     used = [ready.lanes[number] for number, _, _ in ranges]
     hops = sum(max(a.prices.hop, b.prices.hop) for a, b in pairwise(used))
     return Cost(
-        token + hops, prompt, ubatch, tuple(back),
+        token + hops, prompt, ubatch, Looking(*looking),
         sum(1 for number, _, _ in ranges if number) if ranges[0][0] else 1,
         _widest([one.prices.decode_spread for one in used]),
         _widest([one.prices.prefill_spread for one in used]),
         "+".join(ready.processors[number].kind for number, _, _ in ranges),
         "; ".join(dict.fromkeys(one.because for one in used)),
     )  # fmt: skip
-
-
-def _looking(at: Lane) -> tuple[float, ...]:
-    """Seconds per byte of cache; per head and operation of an answer; the same of a prompt."""
-    prices = at.prices
-    answers = prices.cache_byte, prices.token_head, prices.token_op
-    return *answers, prices.prompt_head, prices.prompt_op
 
 
 def _prompt_of(at: Lane, first: int, last: int, experts_from: int) -> tuple[float, float]:
@@ -196,28 +194,52 @@ def _sum(sums: tuple[float, ...], first: int, last: int) -> float:
 
 def look_back(ready: Ready, cost: Cost, depth: float, kv_bytes: float) -> float:
     """Seconds per token of reading the cache at `depth`."""
-    byte, head, op, _, _ = cost.back
-    return looked_back(ready.back, byte * kv_bytes, head, op, depth)
+    return looked_back(ready.back, cost.looking, depth, kv_bytes)
 
 
-def looked_back(back: Back, byte: float, head: float, op: float, depth: float) -> float:
-    """The same, at these prices per element of cache, per head and per operation."""
+def looked_back(
+    back: tuple[Back, ...], prices: Looking, depth: float, element_bytes: float
+) -> float:
+    """The same, at these prices."""
+    workers = prices.workers if element_bytes == _HALF else 1.0
     total = 0.0
-    for window, row, ops, heads in back:
+    for window, narrow, wide, ops, heads in back:
         seen = depth if not window or depth < window else window
-        total += seen * (row * byte + heads * head + ops * op)
+        if workers > 1:
+            seen = _slowest(seen, depth, window, workers)
+        byte = element_bytes * (narrow * prices.narrow_byte + wide * prices.wide_byte)
+        total += seen * (byte + heads * prices.token_head + ops * prices.token_op)
     return total
+
+
+def _slowest(seen: float, depth: float, window: int, workers: float) -> float:
+    """Positions of the thread that has most to do, times the threads.
+
+    Each has as many cells of the cache, which grows by steps; those not filled yet cost nothing.
+    """
+    filled = min(depth, window + UBATCH) if window else depth
+    cells = -(-filled // _CELLS) * _CELLS
+    return seen if cells < _DEALT else min(workers * seen, max(seen, cells))
 
 
 def prompt_seconds(ready: Ready, cost: Cost, ubatch: int, tokens: int) -> float:
     """Seconds of a prompt of `tokens`, from an empty cache."""
     batches = -(-tokens // ubatch)
-    _, _, _, head, op = cost.back
-    look = looked_back(ready.back, 0.0, head, op, tokens / 2)
+    look = prompt_look(ready.back, cost.looking, tokens)
     seconds = tokens * (cost.prompt + look) + batches * cost.ubatch
     if cost.stages > 1:  # several GPUs, each on another micro-batch
         seconds *= (batches + cost.stages - 1) / (batches * cost.stages)
     return seconds
+
+
+def prompt_look(back: tuple[Back, ...], prices: Looking, tokens: int) -> float:
+    """Seconds per token of a prompt of looking back on what is before it, half of it on average."""
+    mean = tokens / 2
+    return sum(
+        (one.ops * prices.prompt_op + one.heads * prices.prompt_head)
+        * (mean if not one.window or mean < one.window else one.window)
+        for one in back
+    )
 
 
 def _widest(spreads: list[tuple[float, float]]) -> tuple[float, float]:

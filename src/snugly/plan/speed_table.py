@@ -28,7 +28,7 @@ class Kernels:
 
     `read` and `ops`: share of the kernel's rate that a whole model reaches. `layers` and
     `prompt_layers`: times of a layer without weights, per token and per micro-batch.
-    `cache`: times over reading f16 weights; `attention`: over its kernel. Spreads as in
+    `cache`, `attention` and `prompt_attention`: times over their kernels. Spreads as in
     Coefficients.
     """
 
@@ -38,6 +38,7 @@ class Kernels:
     prompt_layers: float
     cache: float
     attention: float
+    prompt_attention: float
     decode_spread: tuple[float, float]
     prefill_spread: tuple[float, float]
 

@@ -61,7 +61,7 @@ def test_other_hardware_forgets_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "null", '{"version": 1}', '{"version": 2, "rates": {}}', "\x00\xff",
+        "", "{", "[]", "null", '{"version": 1}', '{"version": 3, "rates": {}}', "\x00\xff",
         '{"version": 1, "fingerprint": {}, "rates": {"bandwidth_bytes_per_s": 5}}',
         '{"version": 1, "fingerprint": {}, "rates": []}', "[" * 50_000,
     ],

@@ -1,0 +1,105 @@
+"""What the parts of a model cost on one processor, and those prices by data sheet. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from snugly.model.types import Bytes
+from snugly.plan.speed_table import coefficients
+from snugly.plan.speed_terms import Rates, decode_terms, prefill_terms, read_term
+from snugly.plan.types import Processor
+
+Price = Callable[[Bytes, float | None], float]
+_US = 1e-6
+_PROBE = 1 << 30  # bytes: a whole number of blocks of every type
+
+
+class Looking(NamedTuple):
+    """Prices of looking back on one position, in seconds."""
+
+    narrow_byte: float  # of the cache of heads 64 wide, which is read in snatches
+    wide_byte: float  # of heads of 128 and more
+    token_head: float  # per head, in answers
+    token_op: float  # per operation
+    prompt_head: float  # the same for a prompt's tokens
+    prompt_op: float
+    workers: float  # threads among which an answer's cells are dealt in equal parts, used or not
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Seconds of one processor: of a part of the model, and of what comes per layer."""
+
+    token: Price  # a part, for one token of an answer
+    prompt: Price  # a part, per token of a prompt
+    read: Callable[[Bytes], float]  # a part, once per micro-batch
+    rows: Callable[[Bytes], float]  # a part's rows, times the weights in one row
+    looking: Looking
+    step: float  # per layer and token
+    mixture: float  # the same, more, where there are experts
+    prompt_step: float  # per layer and micro-batch
+    hop: float  # from this device to the next
+    prompt_hop: float
+    decode_spread: tuple[float, float]
+    prefill_spread: tuple[float, float]
+
+
+def priced(price: Price) -> Price:
+    """The same from the price of a byte of each type, of which it is the sum."""
+    dense: dict[str, float] = {}
+    experts: dict[str, float] = {}
+
+    def total(part: Bytes, share: float | None) -> float:
+        known, whole = (dense, None) if share is None else (experts, 1.0)
+        seconds = 0.0
+        for name, n_bytes in part:
+            one = known.get(name)
+            if one is None:
+                one = known[name] = price(((name, _PROBE),), whole) / _PROBE
+            seconds += one * n_bytes
+        return seconds if share is None else share * seconds
+
+    return total
+
+
+def rates_of(processor: Processor) -> Rates:
+    """Rates that are not known are slow ones, so that nothing is promised on them."""
+    matrix = processor.f16_flops.or_else(processor.vector_flops.or_else(1e12))
+    return Rates(
+        processor.bandwidth_bytes_per_s.or_else(20e9),
+        processor.vector_flops.or_else(matrix / 4),
+        matrix,
+    )
+
+
+def by_sheet(processor: Processor, flash: bool) -> Prices:
+    """By the data sheet of the processor, times the coefficients of its backend."""
+    rates, table = rates_of(processor), coefficients(processor.kind)
+    decode, prefill = tuple(table.decode.values()), tuple(table.prefill.values())
+
+    def token(part: Bytes, share: float | None) -> float:
+        return _dot(decode, decode_terms(part, rates, share))
+
+    def prompt(part: Bytes, share: float | None) -> float:
+        return _dot(prefill, prefill_terms(part, rates, share))
+
+    cache = table.decode["cache" if flash else "plain"] / rates.bandwidth
+    attention = table.prefill["attention" if flash else "plain"] / rates.matrix
+    return Prices(
+        priced(token),
+        priced(prompt),
+        lambda part: table.prefill["read"] * read_term(part, rates),
+        lambda part: 0.0,
+        Looking(cache, cache, 0.0, 0.0, 0.0, attention, 1.0),
+        table.decode["layer"] * _US,
+        table.decode["mixture"] * _US,
+        table.prefill["layer"] * _US,
+        table.decode["hop"] * _US,
+        table.prefill["hop"] * _US,
+        table.decode_spread,
+        table.prefill_spread,
+    )
+
+
+def _dot(coefficients: tuple[float, ...], terms: tuple[float, ...]) -> float:
+    return sum(c * t for c, t in zip(coefficients, terms, strict=True))
