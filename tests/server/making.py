@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,13 @@ async def served(
     **changes: Any,
 ) -> AsyncIterator[Served]:
     """A server over tiny models whose engine has these switches."""
-    config: Settings = settings().model_copy(
-        update={"engine_command": fake(*switches), "serve_slots": 1, **changes}
-    )
+    given = {"engine_command": fake(*switches), "serve_slots": 1, **changes}
+    config: Settings = replace(settings(), **given)
     if not config.store.exists():
         stock(config.store, *models)
     bound = listening("127.0.0.1", 0)
     port = bound.getsockname()[1]
-    config = config.model_copy(update={"serve_port": port})
+    config = replace(config, serve_port=port)
     async with open_ledger(config.history) as ledger, pool_of(config, look) as pool:
         service = Service(config, pool, Shelf(Store(config.store)), ledger)
         app = make_app(service, policy_of(config, token, secure=False))

@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -73,8 +74,8 @@ def serve(
     os.umask(0o077)
     if (cert is None) != (key is None):
         raise UserError("A certificate and its key belong together.", "", "Give --cert and --key.")
-    changes = {"serve_host": host, "serve_port": port}
-    config = settings().model_copy(update={k: v for k, v in changes.items() if v is not None})
+    changes: dict[str, Any] = {"serve_host": host, "serve_port": port}
+    config = replace(settings(), **{k: v for k, v in changes.items() if v is not None})
     as_json = log_json or not sys.stderr.isatty()
     with logged(log_path(config.history), as_json=as_json, verbose=verbose):
         say = _logs if as_json else note

@@ -6,9 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
-from typing import Any
-
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from snugly.doctor.models import EngineFacts, ModelFacts, SettingsFacts
 from snugly.doctor.types import Patient
@@ -22,7 +19,7 @@ from snugly.errors import SnuglyError, UserError
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
 from snugly.model.types import Installed
-from snugly.settings import Settings, config_file, settings
+from snugly.settings import Settings, config_file, read, settings
 
 _TRY_SECONDS = 60.0
 
@@ -38,23 +35,12 @@ def read_settings() -> tuple[Settings, SettingsFacts]:
     return config, SettingsFacts(str(path), path.exists())
 
 
-class _Variables(Settings):
-    """The settings as variables and defaults have them."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **_: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """No file."""
-        return (EnvSettingsSource(settings_cls),)
-
-
 def _without_the_file() -> Settings:
     """What holds where the file has a slip: the variables; where they have one, defaults."""
     try:
-        return Settings.model_construct(**dict(_Variables()))
-    except ValueError:
-        return Settings.model_construct()
+        return read(os.environ, None)
+    except UserError:
+        return Settings()
 
 
 def computes_on(patient: Patient) -> str:

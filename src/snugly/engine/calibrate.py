@@ -220,7 +220,7 @@ async def measure(bench: Bench, tuning: Tuning, number: int) -> Sample:
     some = random.Random(number)
     ids = tuple(some.randrange(bench.vocab_size) for _ in range(bench.prompt_tokens))
     # The numbers are the same in every run: what one has read must not help the next.
-    forgetful = bench.settings.model_copy(update={"prefix_cache_bytes": 0})
+    forgetful = replace(bench.settings, prefix_cache_bytes=0)
     running = await ENGINES[tuning.engine][1](forgetful).start(plan)
     try:
         ends = [await running.tokenize(TokenizeRequest("", text)) for text in bench.ends]

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from snugly import __version__
@@ -93,7 +94,7 @@ class Life:
         # Not the cached ones: what needs a restart must stay the same everywhere until then.
         new = settings.__wrapped__()
         changes = compare(self._known, new)
-        self._known = self._known.model_copy(update=changes.live)
+        self._known = replace(self._known, **changes.live)
         return changes
 
 

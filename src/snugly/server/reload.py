@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from snugly.settings import Settings
+from snugly.settings import NAMES, Settings
 
 # What is read anew with each request, or told to whoever keeps it (server/life.py).
 LIVE = frozenset(
@@ -34,7 +34,7 @@ class Changes:
 
 def compare(old: Settings, new: Settings) -> Changes:
     """What differs between two readings of the settings. Pure."""
-    changed = [name for name in Settings.model_fields if getattr(old, name) != getattr(new, name)]
+    changed = [name for name in NAMES if getattr(old, name) != getattr(new, name)]
     return Changes(
         {name: getattr(new, name) for name in changed if name in LIVE},
         tuple(sorted(name for name in changed if name not in LIVE)),

@@ -111,7 +111,6 @@ def prompt(plan: Plan) -> Plan:
 
 def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool:
     """The pool of this machine, or of the one that `look` sees."""
-
     steering = Steering(Load(work)) if config.follow_load else None
 
     def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan | Rejected:
@@ -193,7 +192,7 @@ async def serve(
         front = Swapped(make_app(service, policy))
 
         def adopt(changes: dict[str, Any]) -> None:
-            service.config = service.config.model_copy(update=changes)
+            service.config = replace(service.config, **changes)
             service.admission.bound = service.config.serve_queue
             pool.limit(limits_of(service.config))
             front.app = make_app(service, policy_of(service.config, token, secure))

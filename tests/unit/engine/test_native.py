@@ -16,7 +16,7 @@ from snugly.engine.native_found import Native, backend_of, find
 from snugly.engine.registry import chosen
 from snugly.errors import EngineError, UserError
 from snugly.plan.types import Placement, Setup
-from snugly.settings import Settings, config_file, settings
+from snugly.settings import config_file, settings
 
 NEW = "--ctx-size --parallel --kv-unified --cache-type-k --flash-attn --jinja UNIX socket"
 OLD = "--ctx-size --parallel --flash-attn"
@@ -208,7 +208,7 @@ def test_a_path_is_chosen_with_its_engine(tmp_path: Path) -> None:
     config_file().write_text("serve_port = 99\n")
     choose(str(path), settings().cache)
     settings.cache_clear()
-    now = Settings()
+    now = settings()
     assert (now.engine, now.llama_server, now.serve_port) == ("native", path, 99)
 
 
