@@ -60,7 +60,7 @@ VERBS = {
         "snugly.cli.quantize:quantize",
         "Make a smaller file of a model: any of llama.cpp's quantizations.\n\n"
         "The original is only read. Best from F32, F16, BF16 or Q8_0; a split model is given by\n"
-        "any of its files.",
+        "any of its files. With a type of transformers (nf4, int8, ...) a checkpoint is made.",
     ),
     "inspect": (
         "snugly.cli.inspect:inspect",
@@ -124,6 +124,11 @@ VERBS = {
         "A minute at the most; what is interrupted goes on from there the next time. What is\n"
         "found is used for models of the same type and size; the engine's own settings are always\n"
         "among what is measured, and stay where nothing is clearly faster.",
+    ),
+    "bench": (
+        "snugly.cli.bench:bench",
+        "Measure how fast a model is here: prompts, answers, long contexts, several at once.\n\n"
+        "Energy is told where the machine counts it. Beside another program both are asked.",
     ),
     "cache": (
         "snugly.cli.cache:cache",
