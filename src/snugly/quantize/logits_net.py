@@ -29,7 +29,7 @@ class NetModel:
         Raises: UserError for another build.
         """
         source = read_gguf(path)
-        self._net = Net(overlaid(source, read_gguf(over), names) if over else source)
+        self._net = Net(overlaid(source, read_gguf(over), names) if over else source, threads)
         self._words = GgufModel(path, BATCH, threads, words_only=True)
         self.n_vocab = self._words.n_vocab
         self._read: dict[tuple[int, ...], Floats] = {}

@@ -23,8 +23,11 @@ def answers(
     # Large arrays come and go: the C library gives each back to the system and has the next one
     # filled with zeros anew, a fifth of the time, unless told to keep them (glibc mallopt).
     kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-    quiet = {**kept, "GGML_NO_BACKTRACE": "1", "TOKENIZERS_PARALLELISM": "false",
-             "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}  # fmt: skip
+    # Threads of torch that wait must sleep: spinning on cores that others used too, SmolLM2 in
+    # NF4 took 146 s for 8 tokens instead of 1.1. No kernel of the hub is ever fetched and run.
+    torch = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    quiet = {**kept, **torch, "GGML_NO_BACKTRACE": "1",
+             "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": threads}  # fmt: skip
     with tempfile.TemporaryFile() as heard:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", worker],

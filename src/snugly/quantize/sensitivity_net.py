@@ -15,6 +15,7 @@ from snugly.quantize.kernels import dequantize_rows
 from snugly.quantize.reader import Source
 from snugly.quantize.sensitivity_parts import attend, attend_back, gelu, norm, norm_back, silu, turn
 from snugly.quantize.sensitivity_shape import Shape, shape_of
+from snugly.quantize.sensitivity_threads import product
 from snugly.quantize.types import SourceTensor
 
 Floats = NDArray[np.float32]
@@ -61,8 +62,9 @@ class Weights:
 class Net:
     """A model for texts of equal length, [texts, places]."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, threads: int = 1) -> None:
         names = [item.tensor.name for item in source.tensors]
+        self._threads = threads
         self.shape: Shape = shape_of(source.metadata, names)
         self.weights = Weights(source)
         self.head = "output.weight" if "output.weight" in self.weights else "token_embd.weight"
@@ -77,7 +79,7 @@ class Net:
 
     def layer(self, number: int) -> "Layer":
         """One layer with its weights."""
-        return Layer(self.shape, self.weights, number)
+        return Layer(self.shape, self.weights, number, self._threads)
 
     def final(self, h: Floats) -> Floats:
         """What the head sees [places, width]."""
@@ -99,7 +101,8 @@ class Net:
 
     def logits(self, x: Floats) -> Floats:
         """Logits [places, vocabulary] of what `final` gave."""
-        found = np.concatenate([x @ rows.T for _, rows in self.head_slices()], axis=1)
+        found = np.concatenate([product(x, rows.T, self._threads)
+                                for _, rows in self.head_slices()], axis=1)  # fmt: skip
         found /= np.float32(self.shape.logit_scale)
         if self.shape.logit_cap:
             cap = np.float32(self.shape.logit_cap)
@@ -113,15 +116,15 @@ class Net:
         given = given / np.float32(self.shape.logit_scale)
         over = np.zeros((len(given), self.shape.width), dtype=np.float32)
         for first, rows in self.head_slices():
-            over += given[:, first : first + len(rows)] @ rows
+            over += product(given[:, first : first + len(rows)], rows, self._threads)
         return given, over
 
 
 class Layer:
     """One layer, its weights decoded."""
 
-    def __init__(self, shape: Shape, weights: Weights, number: int) -> None:
-        self._shape, self._number = shape, number
+    def __init__(self, shape: Shape, weights: Weights, number: int, threads: int = 1) -> None:
+        self._shape, self._number, self._threads = shape, number, threads
         self._prefix = f"blk.{number}."
         self._weights = weights
         self._matrices: dict[str, Floats] = {}
@@ -271,7 +274,7 @@ class Layer:
         flat = x.reshape(-1, x.shape[-1])
         if self._entering:
             self._entering(f"{self._prefix}{part}.weight", flat)
-        found = flat @ self._matrix(part).T
+        found = product(flat, self._matrix(part).T, self._threads)
         bias = self._weights.vector(f"{self._prefix}{part}.bias")
         if bias is not None:
             found += bias
@@ -280,7 +283,7 @@ class Layer:
     def _linear_back(self, part: str, x: Floats, given: Floats, seen: Seen) -> Floats:
         flat = np.ascontiguousarray(given.reshape(-1, given.shape[-1]))
         seen(f"{self._prefix}{part}.weight", x.reshape(-1, x.shape[-1]), flat)
-        return np.asarray((flat @ self._matrix(part)).reshape(x.shape), dtype=np.float32)
+        return product(flat, self._matrix(part), self._threads).reshape(x.shape)
 
     def _norm(self, part: str, x: Floats) -> Floats:
         weight = self._weights.vector(f"{self._prefix}{part}.weight")

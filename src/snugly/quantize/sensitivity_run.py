@@ -28,7 +28,7 @@ _TABLE_ROWS = 64  # places whose embeddings are tried
 def calibrate(config: dict[str, Any], say: Say) -> None:
     """`model`, `text`, `places`, `texts`, `tiny`, `threads`, `out`, `text_name`, `text_sha256`."""
     source = read_gguf(config["model"])
-    net = Net(source)
+    net = Net(source, config["threads"])
     tokens = _tokens(config, source, say)
     run = Calibration(source, net, tokens, config["threads"], config["tiny"], say)
     costs = {name: (cost.inputs, cost.errors) for name, cost in run.costs().items()}
