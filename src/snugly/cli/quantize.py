@@ -40,15 +40,17 @@ def quantize(
     """Make a smaller file of a model: any of llama.cpp's quantizations.
 
     The original is only read. Best from F32, F16, BF16 or Q8_0; a split model is given by
-    any of its files.
+    any of its files. With a type of transformers (nf4, int8, ...) a checkpoint is made.
 
     Parameters
     ----------
     source
-        An installed model, a GGUF file, or a folder with a Hugging Face checkpoint.
+        An installed model, a GGUF file, a folder with a Hugging Face checkpoint, or one of
+        the hub (publisher/model or hf:publisher/model), which is fetched.
     to
         What it becomes: Q4_K_M, IQ3_XXS, Q8_0, F16, ... or a publisher's Q4_K_L; Q4_K_M
-        when left out.
+        when left out. For transformers: nf4, nf4-dq (double quantization), fp4, fp4-dq,
+        int8, bfloat16, float16 or float32, which need an extra.
     budget
         Bytes that the file may have (6GB): each tensor gets the type that loses least in all.
         With --context, what weights, cache and computing may take together.
@@ -65,7 +67,8 @@ def quantize(
         Tokens per second that the file must reach, as `snugly plan` expects, with --budget
         or --fit.
     out
-        File to write; beside nothing that exists. In this folder when left out.
+        File (or folder, for transformers) to write; nothing of that name may exist. In this
+        folder when left out.
     imatrix
         Importance matrix of the model, as llama-imatrix writes it.
     tensor
@@ -79,11 +82,13 @@ def quantize(
         Print what was written as JSON.
     """
     from snugly.cli.progress import shown
+    from snugly.cli.quantize_checkpoint import quantize_checkpoint
     from snugly.cli.quantize_fit import Wanted, quantize_to_fit
     from snugly.quantize.convert import outline
     from snugly.quantize.convert import quantize as write
     from snugly.quantize.open import open_source
     from snugly.quantize.reader_imatrix import read_imatrix
+    from snugly.quantize.transformers_make import is_checkpoint_type
     from snugly.quantize.types import Recipe
     from snugly.settings import settings
 
@@ -99,11 +104,15 @@ def quantize(
     if fitted:
         wanted = Wanted(_bytes(budget), None if fit is None else " ".join(fit), context, calibrate,
                         refine, min_speed, out, threads or None, resume, as_json)  # fmt: skip
-        quantize_to_fit(open_source(source, settings()), wanted)
+        quantize_to_fit(open_source(source, settings(), shown()), wanted)
         return
     to = to or DEFAULT
+    if is_checkpoint_type(to):
+        quantize_checkpoint(source, to, out, threads, as_json=as_json,
+                            others=bool(imatrix or tensor or resume))  # fmt: skip
+        return
     recipe = Recipe(to, tuple(map(_pair, tensor)))
-    opened = open_source(source, settings())
+    opened = open_source(source, settings(), shown())
     matrix = read_imatrix(os.path.expanduser(imatrix)) if imatrix else None
     path = Path(out).expanduser() if out else Path(f"{opened.name}-{to.upper()}.gguf")
     for remark in (*opened.source.remarks, *outline(opened.source, recipe, matrix).remarks):

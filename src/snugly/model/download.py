@@ -92,8 +92,8 @@ def fetch(
 ) -> Path:
     """Fetch `want` next to `path`, resuming what is there, and return the finished file.
 
-    The file has the right size and SHA-256, is fsynced and still has its temporary
-    name: the caller decides what becomes of it. Hold `only_one` around this.
+    The file has the right size and, where one is known, SHA-256, is fsynced and still has
+    its temporary name: the caller decides what becomes of it. Hold `only_one` around this.
 
     Raises: DownloadError; what arrived so far is kept, except when it is wrong.
     """
@@ -101,7 +101,7 @@ def fetch(
     require_space(path.parent, want.n_bytes - resumed, want.label)
     try:
         digest = _receive(want, path, resumed, progress, client, patience)
-        if digest != want.sha256 and resumed:
+        if want.sha256 and digest != want.sha256 and resumed:
             # What was there may have been damaged by a power cut: once more, from nothing.
             progress.say(f"The kept part of {want.label} was damaged: starting over.")
             discard(path)
@@ -112,7 +112,7 @@ def fetch(
     finally:
         if part_of(path).exists() and part_of(path).stat().st_size == 0:
             discard(path)  # refused before the first byte: nothing to resume
-    if digest != want.sha256:
+    if want.sha256 and digest != want.sha256:
         discard(path)
         raise DownloadError(
             f"What was received is not {want.label}.",

@@ -110,6 +110,8 @@ def _parse_remote(text: str) -> Ref:
         if body.lower().startswith(host + "/"):
             body = body[len(host) + 1 :]
             break
+    if body.lower().startswith("hf:") and "/" in body:
+        body = body[3:]
     if "@" in body:
         body, _, revision = body.partition("@")
         revision, colon, late_tag = revision.partition(":")

@@ -17,7 +17,10 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """One file to fetch. Size and SHA-256 are known before: nothing else is accepted."""
+    """One file to fetch. Size and SHA-256 are known before: nothing else is accepted.
+
+    The hub gives no SHA-256 of small files: then it is empty, and the address has a commit.
+    """
 
     label: str
     url: str

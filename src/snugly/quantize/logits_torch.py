@@ -4,27 +4,26 @@ For worker processes alone: imports are heavy, and bitsandbytes prints what it l
 """
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import Any
 
-from snugly.errors import BadModelFile, UserError
+from snugly.errors import BadModelFile
 from snugly.quantize.logits import BATCH, Floats
+from snugly.quantize.transformers_libraries import libraries
 
 
 class TorchModel:
     """A checkpoint in the type that it is stored in, or quantized as its config says."""
 
     def __init__(self, path: str, threads: int) -> None:
-        torch, transformers = _libraries()
-        torch.set_num_threads(threads)
+        torch, transformers = libraries(threads)
         self._torch = torch
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                path, local_files_only=True
+                path, local_files_only=True, trust_remote_code=False
             )
             self._model = transformers.AutoModelForCausalLM.from_pretrained(
-                path, local_files_only=True, dtype="auto"
-            )
+                path, local_files_only=True, trust_remote_code=False, dtype="auto",
+                device_map={"": "cpu"},
+            )  # fmt: skip
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise BadModelFile(
                 f"{path} cannot be loaded by transformers.", f"{error}",
@@ -59,14 +58,3 @@ class TorchModel:
     def close(self) -> None:
         """Give the memory back."""
         self._model = None
-
-
-def _libraries() -> tuple[Any, Any]:
-    try:
-        return import_module("torch"), import_module("transformers")
-    except ImportError as error:
-        raise UserError(
-            "A checkpoint is compared by transformers, which is not installed.",
-            f"{error}.",
-            "Install it with `pip install 'snugly[torch]'`, or compare GGUF files.",
-        ) from error

@@ -92,9 +92,17 @@ def chunk_losses(
     return [joined(found) for found in parts]
 
 
+def checkpoint(config: dict[str, Any], say: Say) -> None:
+    """A checkpoint of transformers; see `transformers_worker`, which needs an extra."""
+    from snugly.quantize.transformers_worker import make
+
+    make(config, say)
+
+
 TASKS: dict[str, Callable[[dict[str, Any], Say], None]] = {
     "compare": compare,
     "calibrate": calibrate,
+    "checkpoint": checkpoint,
 }
 
 

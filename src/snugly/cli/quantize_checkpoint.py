@@ -1,0 +1,64 @@
+"""`snugly quantize --to nf4`: a checkpoint of transformers, in one of its types."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snugly.cli.render import note, print_json, visible
+from snugly.errors import UserError
+
+if TYPE_CHECKING:
+    from snugly.quantize.transformers_make import Made
+
+
+def quantize_checkpoint(
+    source: str, to: str, out: str, threads: int, *, others: bool, as_json: bool
+) -> None:
+    """Make the checkpoint and say what it takes. `others`: options were given that mean nothing."""
+    from snugly.cli.progress import shown
+    from snugly.cli.progress_steps import steps
+    from snugly.quantize.open import locate
+    from snugly.quantize.transformers_libraries import demand
+    from snugly.quantize.transformers_make import make_checkpoint
+    from snugly.settings import settings
+
+    if others:
+        raise UserError(
+            f"--to {to.lower()} takes --out and --threads, and nothing else.",
+            "It is a type of transformers; the other options are for GGUF files.",
+            "Leave them out, or choose a type of llama.cpp's, such as Q4_K_M.",
+        )
+    demand()  # before anything is fetched
+    path, name = locate(source, settings(), shown())
+    target = Path(out).expanduser() if out else Path(f"{name}-{to.lower()}")
+    with steps(f"Making {target.name}") as watch:
+        made = make_checkpoint(path, target, to, threads=threads or None, watch=watch)
+    if as_json:
+        print_json(document(made))
+    else:
+        _print(made)
+
+
+def document(made: "Made") -> dict[str, Any]:
+    """What `--json` prints; documented in docs/quantize.md."""
+    return {
+        "path": made.path.resolve(),
+        "to": made.dtype,
+        "file_bytes": made.file_bytes,
+        "printed_bytes": made.printed_bytes,
+        "true_bytes": made.true_bytes,
+        "answer": made.answer,
+        "seconds": round(made.seconds, 3),
+    }
+
+
+def _print(made: "Made") -> None:
+    from snugly.units import format_bytes, format_seconds
+
+    print(made.path)
+    note(
+        f"{format_bytes(made.file_bytes)} in {format_seconds(made.seconds)}. In memory"
+        f" {made.true_bytes / 1e6:.1f} MB; get_memory_footprint() prints"
+        f" {made.printed_bytes / 1e6:.1f} MB."
+    )
+    note(f"Loaded again, it says: {visible(made.answer)!r}")
+    note(f'`AutoModelForCausalLM.from_pretrained("{made.path}")` uses it.')
