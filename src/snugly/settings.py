@@ -88,6 +88,11 @@ class Settings:
         description="Whether llama.cpp guesses ahead text that stood before; auto: where that"
         " has not turned out to cost time.",
     )
+    polite: Literal["off", "battery", "on"] = Field(
+        default="off",
+        description="Whether models run with half of the threads and low priority: never, on a"
+        " battery or a hot machine, or always.",
+    )
     follow_load: bool = setting(
         default=True,
         description="Whether `snugly serve` starts a model anew with other threads, between its"

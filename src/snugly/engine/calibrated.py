@@ -9,11 +9,13 @@ from snugly.engine.native_found import find
 from snugly.engine.registry import NATIVE, WHEEL
 from snugly.engine.speculating import guess_for
 from snugly.errors import EngineError
+from snugly.machine.power import strained
 from snugly.machine.rates import fingerprint_text
 from snugly.machine.types import Machine
 from snugly.model.build import build_of
 from snugly.model.types import ModelSpec
 from snugly.plan.calibration import Calibration, class_of, tuned
+from snugly.plan.polite import politely
 from snugly.plan.speculation import speculating
 from snugly.plan.threads import threads
 from snugly.plan.types import Plan
@@ -56,6 +58,15 @@ def calibrated(
     """
     known = calibration_for(settings, machine, spec)
     plan = plan if known is None else tuned(plan, known, task, engine)
+    if why := _spare(settings):
+        plan = politely(plan, why)
     if not spec.is_causal or task in ("embed", "rerank") or engine not in _GUESSING:
         return plan
     return speculating(plan, build_of(spec), guess_for(plan.model_path, settings))
+
+
+def _spare(settings: Settings) -> str:
+    """Why the machine is to be spared, in words; empty: it is not."""
+    if settings.polite == "on":
+        return "that was asked for"
+    return strained() if settings.polite == "battery" else ""

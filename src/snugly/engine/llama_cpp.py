@@ -154,7 +154,7 @@ def version() -> str:
 def worker_config(plan: Plan, address: Address) -> dict[str, Any]:
     """What the worker reads from its stdin. The key travels here, never in arguments."""
     names = ("model_path", "model_name", "threads", "threads_batch", "gpu_layers", "spin_rounds")
-    chosen = {name: getattr(plan, name) for name in names}
+    chosen = {name: getattr(plan, name) for name in (*names, "polite")}
     kept = ("context", "batch", "ubatch", "repack", "n_seq", "kv_type", "flash_attention")
     how = {name: getattr(plan.setup, name) for name in kept}
     how["v_type"] = plan.setup.v_type or plan.setup.kv_type

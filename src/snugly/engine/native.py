@@ -96,6 +96,7 @@ class NativeLlama:
         config = {
             "command": [self.found.path, *words],
             "environment": _environment(plan, address),
+            "polite": plan.polite,
         }
         process = NativeProcess(_WORKER, address)
         return await started(

@@ -27,6 +27,8 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     command = config["command"]
+    if config.get("polite"):
+        os.nice(10)
     try:
         os.execve(command[0], command, {**os.environ, **config["environment"]})
     except OSError as error:

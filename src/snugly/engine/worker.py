@@ -103,6 +103,8 @@ def _set_guessing(xllamacpp: Any, params: Any, guess: dict[str, Any]) -> None:
 
 
 def _serve(config: dict[str, Any]) -> object:
+    if config.get("polite") and hasattr(os, "nice"):
+        os.nice(10)
     if config.get("spin_rounds"):  # read by libgomp when the extension is loaded
         os.environ["GOMP_SPINCOUNT"] = str(config["spin_rounds"])
 

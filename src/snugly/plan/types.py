@@ -267,6 +267,7 @@ class Plan:
     spin_rounds: int = 0
     speculation: Speculation = NO_SPECULATION
     free_cores: int = 0  # that it was made for; 0: not told
+    polite: bool = False  # with low priority
 
     @property
     def context(self) -> int:
