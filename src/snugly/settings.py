@@ -88,7 +88,7 @@ class Settings:
         description="Whether llama.cpp guesses ahead text that stood before; auto: where that"
         " has not turned out to cost time.",
     )
-    polite: Literal["off", "battery", "on"] = Field(
+    polite: Literal["off", "battery", "on"] = setting(
         default="off",
         description="Whether models run with half of the threads and low priority: never, on a"
         " battery or a hot machine, or always.",
