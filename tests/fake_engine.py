@@ -15,6 +15,7 @@
     --delay SECONDS     pause before each piece
     --words TEXT        what the answer consists of
     --echo              the answer is the last message, word by word
+    --show-pictures     the answer names each picture's kind and the characters of its base64
     --load-seconds X    take so long to load
     --most-context N    run out of memory while loading a longer one; half counts in q8_0
     --mark FILE         write a line into FILE for each start, end of an answer, and cancellation
@@ -47,6 +48,7 @@ options.add_argument("--pieces", type=int, default=8)
 options.add_argument("--delay", type=float, default=0.0)
 options.add_argument("--words", default="word ")
 options.add_argument("--echo", action="store_true")
+options.add_argument("--show-pictures", action="store_true")
 options.add_argument("--load-seconds", type=float, default=0.0)
 options.add_argument("--most-context", type=int, default=1 << 62)
 options.add_argument("--mark", default="")
@@ -70,6 +72,13 @@ def text_of(message: dict[str, Any]) -> str:
     if isinstance(content, str):
         return content
     return "".join(part.get("text", "") for part in content)
+
+
+def pictures_of(messages: list[dict[str, Any]]) -> list[str]:
+    parts = [p for m in messages if isinstance(m["content"], list) for p in m["content"]]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    heads = [url.removeprefix("data:").split(";base64,") for url in urls]
+    return [f"{kind} {len(data)}" for kind, data in heads]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -125,6 +134,9 @@ class Handler(BaseHTTPRequestHandler):
         words, count = self.words(), switch.pieces
         if switch.echo:
             said = text_of(body["messages"][-1]).split(" ")
+            words, count = (lambda index: said[index] + " "), len(said)
+        if switch.show_pictures:
+            said = pictures_of(body["messages"])
             words, count = (lambda index: said[index] + " "), len(said)
         for index in range(10**9 if switch.nan else count):
             if switch.crash_after is not None and index >= switch.crash_after:

@@ -104,7 +104,8 @@ class LlamaCpp:
         else:
             config["pooling"] = await asyncio.to_thread(pooling, plan.model_path, mode)
         process = EngineProcess(self.command, address)
-        memory = self.memory if mode == "generate" else None
+        # llama-server saves no slots of models that see (server-context.cpp).
+        memory = self.memory if mode == "generate" and not plan.projector else None
         config["slot_folder"] = memory.slot_folder if memory else ""
         return await started(
             plan, process, config, self.start_seconds, self.silence_seconds, memory
@@ -153,7 +154,10 @@ def version() -> str:
 
 def worker_config(plan: Plan, address: Address) -> dict[str, Any]:
     """What the worker reads from its stdin. The key travels here, never in arguments."""
-    names = ("model_path", "model_name", "threads", "threads_batch", "gpu_layers", "spin_rounds")
+    names = (
+        "model_path", "model_name", "threads", "threads_batch", "gpu_layers", "spin_rounds",
+        "projector",
+    )  # fmt: skip
     chosen = {name: getattr(plan, name) for name in (*names, "polite")}
     kept = ("context", "batch", "ubatch", "repack", "n_seq", "kv_type", "flash_attention")
     how = {name: getattr(plan.setup, name) for name in kept}

@@ -90,7 +90,7 @@ class NativeLlama:
         if self.found is None or why:
             raise EngineError("There is no llama-server to start.", f"{why}.")
         address = new_address() if self.found.sockets else new_address("win32")
-        memory = self.memory if mode == "generate" else None
+        memory = self.memory if mode == "generate" and not plan.projector else None
         kept = ["--slot-save-path", memory.slot_folder] if memory else []
         words = [*arguments(plan, address, mode, self.found.options), *kept]
         config = {
@@ -209,6 +209,9 @@ def _guessing(plan: Plan, mode: Mode) -> list[tuple[str, ...]]:
 def _for_mode(plan: Plan, mode: Mode) -> list[tuple[str, ...]]:
     from snugly.engine.llama_cpp import pooling
 
+    if mode == "generate" and plan.projector:
+        where = [] if plan.gpu_layers else [("--no-mmproj-offload",)]
+        return [("--mmproj", plan.projector), *where]
     if mode == "generate":
         return []
     how = pooling(plan.model_path, mode)

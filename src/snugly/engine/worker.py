@@ -113,6 +113,9 @@ def _serve(config: dict[str, Any]) -> object:
     params = xllamacpp.CommonParams()
     params.model.path = config["model_path"]
     params.model_alias = {config["model_name"]}
+    if config.get("projector") and config.get("mode", "generate") == "generate":
+        params.mmproj.path = config["projector"]
+        params.mmproj_use_gpu = bool(config["gpu_layers"])
     params.n_ctx = config["context"]
     params.n_batch = config["batch"]
     params.n_ubatch = config["ubatch"]

@@ -33,7 +33,8 @@ from snugly.plan.types import (
 from snugly.units import GiB, KiB, MiB
 
 __all__ = [
-    "CACHE_TYPE", "CACHE_TYPES", "CELL_STEP", "CHECKPOINTS", "NOTHING_MORE", "cells",
+    "CACHE_TYPE", "CACHE_TYPES", "CELL_STEP", "CHECKPOINTS", "NOTHING_MORE", "PROJECTOR_ROOM",
+    "cells",
     "checkpoint_bytes", "estimate", "kv_bytes", "overhead_bytes", "pool_uses", "repack_bytes",
 ]  # fmt: skip
 
@@ -41,7 +42,7 @@ NOTHING_MORE = Extras()
 _ALLOWANCE = 4 * MiB  # allocator, threads, HTTP buffers: 2..5 MiB seen on four models
 # Beside the projector's weights, for its graph: what Ollama leaves free for it
 # (design notes; it depends on the picture's size, which a plan does not know).
-_PROJECTOR_ROOM = 1 * GiB
+PROJECTOR_ROOM = 1 * GiB
 
 
 def pool_uses(
@@ -157,7 +158,7 @@ def _extras(profile: Profile, over: Spread, extras: Extras, engine: EngineFacts)
         (i + 1 for i in range(len(over.starts) - 1) if over.starts[i] < over.starts[i + 1]), 0
     )
     if extras.projector_bytes:
-        found[first] += extras.projector_bytes + _PROJECTOR_ROOM
+        found[first] += extras.projector_bytes + PROJECTOR_ROOM
     layers = max(profile.n_layers, 1)
     held = [over.starts[i + 1] - over.starts[i] for i in range(len(over.starts) - 1)]
     for index, count in enumerate([layers - sum(held), *held]):

@@ -266,6 +266,7 @@ class Plan:
     # How often a thread looks whether the others are done before it sleeps; 0: as the house does.
     spin_rounds: int = 0
     speculation: Speculation = NO_SPECULATION
+    projector: str = ""  # the file that lets it see; empty: it does not
     free_cores: int = 0  # that it was made for; 0: not told
     polite: bool = False  # with low priority
 

@@ -12,6 +12,7 @@ from snugly.chat.fim import MARKERS, fim_family
 from snugly.engine.seat import Resident
 from snugly.model.gguf import read_header
 from snugly.server.dialects.types import Loaded, ModelCard
+from snugly.server.pictures import projector
 from snugly.server.service import Service
 from snugly.server.shelf import Volume
 
@@ -107,6 +108,8 @@ def _capabilities(volume: Volume) -> tuple[str, ...]:
     if not spec.is_causal or any(word in name for word in _VECTOR_NAMES):
         return ("embedding",)
     found = ["completion"]
+    if projector(volume):
+        found.append("vision")
     if "tools" in spec.chat_template:
         found.append("tools")
     if any(role.startswith("fim") for role in spec.special_tokens):

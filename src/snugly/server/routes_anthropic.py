@@ -6,12 +6,12 @@ from snugly.server.calls import Call
 from snugly.server.dialects import anthropic
 from snugly.server.dialects.sending import SSE
 from snugly.server.routing import Body, Route
-from snugly.server.writing import asked_of, fitting, gathered, pieces
+from snugly.server.writing import asked_of, fitting, gathered, pieces, ready
 
 
 async def messages(call: Call, body: Body) -> Any:
     """A message."""
-    request = anthropic.read(body)
+    request = await ready(call, anthropic.read(body))
     async with call.service.lend(call, request.model, **asked_of(request)) as lent:
         reply = call.reply(lent.name, lent.lease, lent.wait_ms)
         request = await fitting(call, lent, request)

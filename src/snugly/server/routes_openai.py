@@ -15,7 +15,7 @@ from snugly.server.dialects import openai_responses as responses
 from snugly.server.dialects.sending import SSE
 from snugly.server.dialects.types import Reply
 from snugly.server.routing import Body, Route
-from snugly.server.writing import asked_of, fitting, gathered, pieces, write_text
+from snugly.server.writing import asked_of, fitting, gathered, pieces, ready, write_text
 
 
 async def chat(call: Call, body: Body) -> Any:
@@ -58,7 +58,7 @@ async def respond(call: Call, body: Body) -> Any:
     """A response; stored unless the client says otherwise."""
     before = await remembering.turns_before(call, responses.previous_id(body))
     asked = responses.read(body, before)
-    request: ChatRequest = asked.request
+    request: ChatRequest = await ready(call, asked.request)
     async with call.service.lend(call, request.model, **asked_of(request)) as lent:
         reply = call.reply(lent.name, lent.lease, lent.wait_ms)
         deltas = pieces(call, lent, await fitting(call, lent, request))

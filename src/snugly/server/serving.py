@@ -33,6 +33,7 @@ from snugly.plan.types import Need, Plan, Rejected
 from snugly.server.app import make_app
 from snugly.server.ledger import open_ledger
 from snugly.server.life import Life, Swapped, on_terminal
+from snugly.server.pictures import with_sight
 from snugly.server.protocol import GuardedProtocol
 from snugly.server.security import Policy, check_bind
 from snugly.server.service import Service
@@ -120,7 +121,8 @@ def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool
         choice = choose(machine, spec, need, facts)
         if not isinstance(choice, Plan):
             return choice
-        return prompt(calibrated(choice, spec, machine, config, need.task, facts.name))
+        seen = with_sight(choice, spec.embedding_length)
+        return prompt(calibrated(seen, spec, machine, config, need.task, facts.name))
 
     return Pool(
         with_scores(ENGINES[DEFAULT][1](config)),

@@ -19,6 +19,7 @@ from snugly.server.calls import Call
 from snugly.server.dialects.types import Body, Reply, Writer
 from snugly.server.filling import filled
 from snugly.server.forcing import as_calls, callable_tools, forced, must_be_forced
+from snugly.server.pictures import check_seeing, check_sight
 from snugly.server.scoring import ends_with_prompt, prompt_scores, scored, to_be_scored
 from snugly.server.security import holder_of
 from snugly.server.service import Lent, advise
@@ -26,6 +27,10 @@ from snugly.server.service import Lent, advise
 # Of the context, what an answer gets at least where a prompt may be trimmed and the client
 # does not say how long the answer may be.
 _ROOM_FOR_ANSWER = 4
+
+# About 1,000 tokens: Gemma 3 takes 256 for a picture, Qwen2.5-VL 1 for 28 x 28 pixels, which is
+# 1,300 for 1024 x 1024 (llama.cpp tools/mtmd/clip.cpp). The engine refuses what does not fit.
+_PICTURE_CHARS = 3000
 
 Whole = Callable[[Reply, Sequence[Answer]], Any]
 MakeWriter = Callable[[Reply], Writer]
@@ -35,8 +40,7 @@ async def write_text(
     call: Call, request: GenerateRequest, whole: Whole, writer: MakeWriter
 ) -> Body | None:
     """Answer a request for text, whole or in pieces, in the dialect of the two functions."""
-    request = placed(call, request)
-    call.n = request.n
+    request = await ready(call, request)
     if isinstance(request, CompletionRequest) and to_be_scored(call.service.pool, request):
         return await _write_scored(call, request, whole, writer)
     async with call.service.lend(call, request.model, **asked_of(request)) as lent:
@@ -44,6 +48,17 @@ async def write_text(
         if isinstance(request, ChatRequest):
             request = await fitting(call, lent, request)
         return await _written(call, request, pieces(call, lent, request), reply, whole, writer)
+
+
+async def ready(call: Call, request: Any) -> Any:
+    """The request as it goes to the engine, once it is known that it can.
+
+    Raises: BadRequest for pictures that the model cannot see; what finding it raises.
+    """
+    call.n = request.n
+    if isinstance(request, ChatRequest):
+        await check_sight(call.service, request)
+    return placed(call, request)
 
 
 def placed(call: Call, request: Any) -> Any:
@@ -116,7 +131,8 @@ def asked_of(request: GenerateRequest) -> dict[str, Any]:
 def _chars(request: GenerateRequest) -> int:
     if isinstance(request, ChatRequest):
         tools = sum(len(str(tool.parameters)) for tool in request.tools)
-        return tools + sum(len(m.text) + len(m.reasoning) for m in request.messages)
+        pictures = _PICTURE_CHARS * sum(len(m.images) for m in request.messages)
+        return tools + pictures + sum(len(m.text) + len(m.reasoning) for m in request.messages)
     if isinstance(request, InfillRequest):
         extra = sum(len(file.text) for file in request.extra)
         return len(request.prefix) + len(request.suffix) + extra
@@ -214,6 +230,7 @@ async def fitting(call: Call, lent: Lent, request: ChatRequest) -> ChatRequest:
 
     Raises: PromptTooLong where even the last question alone is too long.
     """
+    check_seeing(lent, request)
     if not request.trim:
         return request
     context = lent.lease.plan.context

@@ -4,7 +4,7 @@
 401 no or wrong token      403 forbidden, or not done here on purpose
 404 unknown model or stored response
 409 the same thing is being done already      413 body too large
-422 the model cannot do this (pictures, embeddings), or its file is damaged
+422 the model cannot do this (embeddings, filling in), or its file is damaged
 429 one client asks too much      500 the engine crashed, hung or cannot read the model
 502 a download failed      503 queue full, with Retry-After
 507 the model does not fit the memory, with the numbers
