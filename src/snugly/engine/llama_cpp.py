@@ -3,77 +3,28 @@
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
 from snugly.engine.address import Address, new_address
+from snugly.engine.facts import AVX2_REPACKS as AVX2_REPACKS
+from snugly.engine.facts import X86_64
+from snugly.engine.facts import box_facts as box_facts
+from snugly.engine.facts import facts as facts
+from snugly.engine.facts import on_gpus as on_gpus
 from snugly.engine.llama_http import LlamaCppRunning
-from snugly.engine.prefix_running import Memory
+from snugly.engine.prefix_keeper import Memory
 from snugly.engine.process import EngineProcess
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
-from snugly.machine.types import Machine
 from snugly.model.gguf import read_header
-from snugly.plan.buffers import TAKES_OVER
 from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.speculation_types import Speculation
-from snugly.plan.types import EngineFacts, Plan
-from snugly.units import MiB
+from snugly.plan.types import Plan
 
 WORKER = (sys.executable, "-P", "-m", "snugly.engine.worker")
-X86_64 = ("x86_64", "AMD64", "amd64")
-AVX2_REPACKS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 _NEEDED = ("avx2", "fma", "bmi2", "f16c")  # what the x86-64 wheel is compiled for
-
-
-def facts(system: str, architecture: str) -> EngineFacts:
-    """What the planner must know of the wheel.
-
-    32 MiB: Python with the extension loaded, measured on Linux (`bench/memory.py`).
-    Repacked types: AVX2 builds lay out these anew (llama.cpp ggml-cpu/repack.cpp); the
-    arm64 wheel is built for baseline armv8-a, which has no such layout. On Apple silicon
-    the wheel computes through Metal, elsewhere on PyPI on the CPU.
-    """
-    metal = system == "darwin" and architecture not in X86_64
-    return EngineFacts(
-        name="xllamacpp",
-        code_bytes=32 * MiB,
-        repacks=AVX2_REPACKS if architecture in X86_64 else frozenset(),
-        offloads_to="metal" if metal else "",
-    )
-
-
-# What a build of llama.cpp for a maker's GPUs would compute with.
-_BACKENDS = {"nvidia": "cuda", "amd": "rocm", "intel": "sycl", "apple": "metal"}
-
-
-# What a process takes of a GPU and, for it, of RAM, before any model: gguf-parser's default
-# footprint (500 and 150 MiB). Between what llama.cpp's developers saw of CUDA contexts: 107 MiB
-# on a 4060 Ti, 555 on an RTX PRO 6000, growing with the GPU (ggml-org/llama.cpp#20595, #23604),
-# and vLLM's 0.2 to 1.8 GiB of all that is not PyTorch's. Nobody tells of the other three apart.
-# On Apple's GPUs there is no memory of their own, and what Metal takes is in our process.
-_DEVICE_BYTES, _DEVICE_RAM_BYTES = 500 * MiB, 150 * MiB
-
-
-def on_gpus(engine: EngineFacts, backend: str) -> EngineFacts:
-    """`engine` built for GPUs: what it computes with, and what it takes of each GPU."""
-    if backend not in TAKES_OVER:
-        return replace(engine, offloads_to=backend)
-    return replace(engine, offloads_to=backend, device_bytes=_DEVICE_BYTES,
-                   device_ram_bytes=_DEVICE_RAM_BYTES)  # fmt: skip
-
-
-def box_facts(machine: Machine) -> EngineFacts:
-    """What llama.cpp would be on a box that is not here: with a GPU, a build that uses it."""
-    architecture = machine.cpu.architecture.or_else("x86_64")
-    backends = [_BACKENDS.get(gpu.vendor, "vulkan") for gpu in machine.gpus]
-    plain = facts("darwin" if "metal" in backends else "linux", architecture)
-    if not backends:
-        return plain
-    # Vulkan is the one backend that computes on GPUs of several makers.
-    best = backends[0] if len(set(backends)) == 1 else "vulkan"
-    return replace(on_gpus(plain, best), name="llama.cpp")
 
 
 @dataclass(frozen=True, slots=True)

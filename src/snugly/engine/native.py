@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from snugly.engine.address import Address, new_address
-from snugly.engine.llama_cpp import X86_64, on_gpus, spec_types
+from snugly.engine.facts import NATIVE as NAME
+from snugly.engine.facts import native_facts
+from snugly.engine.facts import repacks as repacks
+from snugly.engine.llama_cpp import spec_types
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.native_found import Native, find
 from snugly.engine.native_process import NativeProcess
-from snugly.engine.prefix_running import Memory, memory_of
+from snugly.engine.prefix_keeper import Memory, memory_of
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.engine.worker import ENGINE_PING_SECONDS
@@ -20,45 +23,13 @@ from snugly.machine.types import Machine
 from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.types import EngineFacts, Plan
 from snugly.settings import Settings
-from snugly.units import MiB
 
-NAME = "native"
 _WORKER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("native_worker.py")))
-# Resident before any model: `/usr/bin/time -v llama-server --list-devices` says 10.1 MiB;
-# held against whole runs by `python bench/memory.py --engine native`.
-_CODE_BYTES = 10 * MiB
-_AVX2 = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
-_AVX512 = frozenset({"Q2_K"})
-# amx/common.h, qtype_has_amx_kernels
-_AMX = frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"})
-_DOTPROD = frozenset({"Q4_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "MXFP4", "Q8_0"})
-
-
-def repacks(architecture: str, instructions: Sequence[str]) -> frozenset[str]:
-    """The tensor types that llama.cpp lays out anew on a processor that it is compiled for.
-
-    A server that was compiled for less makes fewer copies than the plan has counted.
-    Source: ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_repack_type.
-    """
-    found: frozenset[str] = frozenset()
-    if architecture in X86_64:
-        if "avx2" in instructions:
-            found |= _AVX2
-        if "avx512f" in instructions:
-            found |= _AVX512
-        if "amx" in instructions:
-            found |= _AMX
-    elif "dotprod" in instructions:
-        found |= _DOTPROD
-    return found
 
 
 def facts(machine: Machine, native: Native | None) -> EngineFacts:
     """What the planner must know of this llama-server on this machine."""
-    cpu = machine.cpu
-    backend = native.backend if native else ""
-    known = repacks(cpu.architecture.or_else(""), cpu.instructions.or_else(()))
-    return on_gpus(EngineFacts(NAME, _CODE_BYTES, known), backend)
+    return native_facts(machine, native.backend if native else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from snugly.engine.process import engine_environment
 from snugly.errors import EngineError
 from snugly.settings import Settings
 
@@ -152,6 +151,8 @@ def backend_of(devices: str) -> str:
 
 def _said(path: str, option: str) -> str:
     """Both streams of a short call, without our variables: LLAMA_ARG_* would change it."""
+    from snugly.engine.process import engine_environment  # here: it brings asyncio along
+
     try:
         done = subprocess.run(
             [path, option],

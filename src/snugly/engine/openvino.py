@@ -6,30 +6,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from snugly.engine.address import new_address
-from snugly.engine.llama_cpp import X86_64, worker_config
+from snugly.engine.facts import OPENVINO as NAME
+from snugly.engine.facts import X86_64
+from snugly.engine.llama_cpp import worker_config
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.process import EngineProcess
 from snugly.engine.starting import started
 from snugly.engine.types import Mode
 from snugly.errors import EngineError
-from snugly.plan.types import EngineFacts, Plan
+from snugly.plan.types import Plan
 from snugly.settings import Settings
-from snugly.units import MiB
 
-NAME = "openvino"
 _WORKER = (sys.executable, "-P", "-m", "snugly.engine.openvino_worker")
-# Resident with library and HTTP server imported, before any model: VmHWM on Linux, 2026.4.1.
-_CODE_BYTES = 71 * MiB
-# Quantized types that its GGUF reader takes; each is converted, which is a second copy.
-_CONVERTED = frozenset({"Q4_0", "Q4_1", "Q8_0", "Q4_K", "Q6_K"})
-
-
-def facts() -> EngineFacts:
-    """What the planner must know of it. Too little: while it converts it holds a third copy.
-
-    SmolLM2-135M Q4_1 at 2,048 tokens peaked at 436 MiB, a plan says about 330.
-    """
-    return EngineFacts(name=NAME, code_bytes=_CODE_BYTES, repacks=_CONVERTED)
 
 
 @dataclass(frozen=True, slots=True)

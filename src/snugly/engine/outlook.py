@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from snugly.engine import offers
+from snugly.engine.facts import box_facts
 from snugly.engine.launch import engine_facts, learned, measured_machine
-from snugly.engine.llama_cpp import box_facts
 from snugly.errors import UserError
 from snugly.machine.boxes import box as named_box
 from snugly.machine.boxes import box_of as figures_box

@@ -1,6 +1,8 @@
 """Which GPUs this box has: each maker is asked by its quickest way first."""
 
+import ctypes
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -40,6 +42,8 @@ def read_nvidia(host: Host) -> Found:
 def _nvml(host: Host) -> tuple[Gpu, ...]:
     if str(host.root) != "/":
         raise NoAnswer("NVML: only the machine itself can be asked")
+    if sys.platform == "linux" and not _driver_is_there():
+        raise NoAnswer("NVML: the driver's library is not there")
     try:
         import pynvml
     except ImportError:
@@ -47,6 +51,15 @@ def _nvml(host: Host) -> tuple[Gpu, ...]:
     from snugly.machine.nvml import read_nvml
 
     return read_nvml(pynvml)
+
+
+def _driver_is_there() -> bool:
+    """Whether NVIDIA's library can be loaded: asked first, for its binding takes long to import."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")  # the name that pynvml loads on Linux
+    except OSError:
+        return False
+    return True
 
 
 def drm_files(host: Host) -> dict[str, str]:
