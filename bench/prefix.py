@@ -24,7 +24,7 @@ from peers_servers import Answer, Contender, serving
 from workload import header
 
 from snugly.engine.native_found import find
-from snugly.engine.prefix_running import folder_of
+from snugly.engine.prefix_keeper import folder_of
 from snugly.engine.prefix_store import PrefixStore
 from snugly.settings import settings
 

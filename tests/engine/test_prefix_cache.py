@@ -14,7 +14,8 @@ from tests.making import plan
 from snugly.chat.types import ChatRequest, Message, Usage
 from snugly.engine.llama_cpp import LlamaCpp
 from snugly.engine.native import NativeLlama
-from snugly.engine.prefix_running import Memory, Remembering
+from snugly.engine.prefix_keeper import Memory
+from snugly.engine.prefix_running import Remembering
 from snugly.engine.prefix_store import PrefixStore
 from snugly.engine.types import Running
 from snugly.units import GiB

@@ -31,7 +31,7 @@ def cache(
     as_json
         Print what is kept, or what was forgotten, as JSON.
     """
-    from snugly.engine.prefix_running import folder_of
+    from snugly.engine.prefix_keeper import folder_of
     from snugly.engine.prefix_store import PrefixStore
     from snugly.settings import settings
 

@@ -84,11 +84,13 @@ class Heard:
 
     def __init__(self, request: object) -> None:
         turns = request.messages if isinstance(request, ChatRequest) else ()
+        # An engine with pictures among the tokens does not save them.
+        self._savable = not any(turn.images for turn in turns)
         begins = bool(turns) and turns[-1].role != "assistant"  # else a turn is continued
         self._words = [_TURN + b"assistant" + _SPEAKS] if begins else []
-        self.tokens = 0  # prompt and answer; 0 until the engine has counted them
+        self.tokens = 0  # prompt and answer; 0 until they are counted, or not to be saved
         self.read_tps = 0.0
-        self.read = 0
+        self.read = self.cached = 0
 
     def feed(self, delta: Delta) -> None:
         """One more piece."""
@@ -96,8 +98,10 @@ class Heard:
         self._words.append("".join(said).encode("utf-8", "replace"))
         if delta.usage is not None:
             usage = delta.usage
-            self.tokens = usage.prompt_tokens + usage.completion_tokens
-            self.read = usage.prompt_tokens - usage.cached_tokens
+            count = usage.prompt_tokens + usage.completion_tokens
+            self.tokens = count if self._savable else 0
+            self.cached = usage.cached_tokens
+            self.read = usage.prompt_tokens - self.cached
             self.read_tps = usage.prefill_tps
 
     @property

@@ -70,7 +70,7 @@ class Rates:
 
     def moved(self, n_bytes: int, seconds: float) -> None:
         """Learn from a state that was saved or restored."""
-        if seconds > 0:
+        if n_bytes >= _LEAST_MOVED and seconds > 0:
             self.bytes_per_s = n_bytes / seconds
 
     def pays(self, gained: int, tokens: int) -> bool:
@@ -87,4 +87,5 @@ class Rates:
 
 # A choice: a state of less, 7 MB with the smallest models, is hardly worth a file of its own.
 LEAST_TOKENS = 256
+_LEAST_MOVED = 8_000_000  # bytes; of less, opening and closing is the larger part
 _LEAST_READ = 64  # tokens; fewer are read at another speed than a prompt

@@ -26,6 +26,7 @@ from snugly.engine.prefix import BLOCK, MARK, Trail, goes_on
 from snugly.model.download import DISK_MARGIN_BYTES
 
 _CHUNK = 1 << 20
+_READ = 1000  # descriptions that are remembered, of some kB each
 _REPLACED_SHARE = 0.25
 _KEPT_SECONDS = 30 * 86400  # since it was last used; as long as responses are kept (serve.md)
 _STALE_SECONDS = 3600  # after which a file that nobody finished belongs to nobody
@@ -45,17 +46,18 @@ class Entry:
     trail: Trail
     used: float = 0.0
 
-    def would_serve(self, holder: str, words: bytes, trail: Trail) -> int:
+    def would_serve(self, holder: str, words: bytes, trail: Trail, partly: bool) -> int:
         """How many of its tokens are of use to a prompt, about.
 
-        Where an engine cannot go back in a state (`rewinds` False: sliding windows,
-        recurrent layers), the prompt has to begin with all of it.
+        Where a state cannot be gone back in (`rewinds` False: sliding windows, recurrent
+        layers) and the engine is not known to find a way (`partly`), the prompt has to begin
+        with all of it.
         """
         shared = self.trail.shared(trail)
-        if not self.rewinds:
-            whole = shared + BLOCK > self.trail.n_bytes
-            return self.tokens if whole and goes_on(holder, words, self.trail) else 0
-        return self.tokens * shared // max(1, self.trail.n_bytes)
+        if self.rewinds or partly:
+            return self.tokens * shared // max(1, self.trail.n_bytes)
+        whole = shared + BLOCK > self.trail.n_bytes
+        return self.tokens if whole and goes_on(holder, words, self.trail) else 0
 
 
 class PrefixStore:
@@ -92,10 +94,12 @@ class PrefixStore:
         found = [entry for folder in names for entry in self._in(folder)]
         return tuple(sorted(found, key=lambda entry: -entry.used))
 
-    def find(self, key: str, holder: str, words: bytes, trail: Trail) -> tuple[Entry, int] | None:
+    def find(
+        self, key: str, holder: str, words: bytes, trail: Trail, partly: bool = False
+    ) -> tuple[Entry, int] | None:
         """The state that serves a prompt best, and how many of its tokens do."""
         fit = (entry for entry in self.entries(holder) if entry.key == key)
-        serving = [(entry, entry.would_serve(holder, words, trail)) for entry in fit]
+        serving = [(entry, entry.would_serve(holder, words, trail, partly)) for entry in fit]
         best = max(serving, key=lambda pair: pair[1], default=None)
         return best if best is not None and best[1] > 0 else None
 
@@ -221,6 +225,8 @@ class PrefixStore:
             known = (str(path), path.stat().st_mtime_ns)
             used = state.stat().st_mtime
             if known not in self._read:
+                if len(self._read) > _READ:
+                    self._read.clear()
                 self._read[known] = _entry_of(state, path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             _drop_stale(path)

@@ -5,7 +5,8 @@ from importlib import import_module
 from typing import Any
 
 from snugly.engine.llama_http import LlamaCppRunning
-from snugly.engine.prefix_running import Memory, Remembering
+from snugly.engine.prefix_keeper import Memory
+from snugly.engine.prefix_running import Remembering
 from snugly.engine.process import EngineProcess
 from snugly.engine.speculating import Guessed
 from snugly.plan.types import Plan

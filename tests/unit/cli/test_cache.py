@@ -7,7 +7,7 @@ import pytest
 from tests.unit.engine.test_prefix import DOCUMENT, saved
 
 from snugly.cli.app import run
-from snugly.engine.prefix_running import folder_of
+from snugly.engine.prefix_keeper import folder_of
 from snugly.engine.prefix_store import PrefixStore
 from snugly.settings import settings
 
