@@ -13,7 +13,8 @@ import psutil
 
 from tests.conftest import WEIGHTS
 from tests.faults.engines import forgive, pid_of
-from tests.faults.figure import Figure, p
+from tests.faults.figure import Figure, median, p, timed
+from tests.faults.soak import mixed_work
 from tests.server.making import Served, eventually, served
 
 REF = "smollm2"
@@ -49,22 +50,25 @@ async def _leave(it: Served, prompt: str, wait: float) -> float:
 
 
 async def real_leavers(soak: bool) -> Figure:
-    """Row 17 on the real engine with one slot: in prefill and in decode."""
-    rounds, freed = 100 if soak else 4, []
+    """Row 17 on the real engine with one slot: in prefill and in decode.
+
+    What the next client's one token takes without a leaver is measured beside each of them,
+    and its middle value taken off: on a busy machine that is most of it.
+    """
+    rounds, freed, usual = 100 if soak else 4, list[float](), list[float]()
     async with real(serve_slots=1) as it:
-        loop = asyncio.get_running_loop()
-        for _ in range(4):  # the first one loads
-            began = loop.time()
-            await it.chat("hi", model=REF, max_tokens=1)
-            usual = loop.time() - began
         for number in range(rounds):
             words = " ".join(f"word{number}x{i}" for i in range(1200))  # nothing of it is cached
+            await it.chat("hi", model=REF, max_tokens=1)  # the first one loads
+            usual.append(await timed(it.chat("hi", model=REF, max_tokens=1)))
             freed.append(await _leave(it, words, 0.3))
             freed.append(await _leave(it, "Count to one thousand.", 0.3))
+    own, late = median(usual), p(freed, 95)
     return Figure(
         17, "client leaves (in prefill and in decode), SmolLM2, one slot", "the slot is free",
-        f"{len(freed)} times until the next client's token: p95 {p(freed, 95):.2f} s, most"
-        f" {max(freed):.2f} s (without a leaver {usual:.2f} s)", p(freed, 95) - usual <= 2.0,
+        f"{len(freed)} times until the next client's token: p95 {late:.2f} s, most"
+        f" {max(freed):.2f} s; without a leaver {own:.2f} s (p95 {p(usual, 95):.2f} s); so the slot"
+        f" is free after {late - own:.2f} s (p95)", late - own <= 2.0,
     )  # fmt: skip
 
 
@@ -146,10 +150,10 @@ async def real_canaries(soak: bool) -> Figure:
 
 
 async def four_models(soak: bool) -> Figure:
-    """Row 12: four copies of SmolLM2 in turn, where two fit."""
-    rounds, most, statuses = 10 if soak else 2, 0, []
+    """Row 12: four copies of SmolLM2 in turn, where two fit; the kernel's own count of kills."""
+    rounds, most, peaks, planned, statuses = 10 if soak else 2, 0, 0, 0, []
     weights = next(WEIGHTS.glob("HuggingFaceTB/*/SmolLM2-135M-Instruct.Q4_1.gguf"))
-    names = ("one", "two", "three", "four")
+    names, killed = ("one", "two", "three", "four"), kernel_kills()
     with TemporaryDirectory() as folder:
         for name in names:
             place = Path(folder) / "test" / name
@@ -162,10 +166,14 @@ async def four_models(soak: bool) -> Figure:
         async with real(store=Path(folder), memory_limit_bytes=cap) as it:
 
             async def watch() -> None:
-                nonlocal most
+                nonlocal most, peaks, planned
+                me = psutil.Process()
                 while True:
                     engines = it.service.pool.residents()
-                    most = max(most, sum(_resident(engine.pid) for engine in engines))
+                    planned = max(planned, sum(e.plan.estimate.total_bytes for e in engines))
+                    peaks = max(peaks, sum(e.peak_bytes or 0 for e in engines))
+                    # Those that are loading or ending too.
+                    most = max(most, sum(_resident(c.pid) for c in me.children(recursive=True)))
                     await asyncio.sleep(0.02)
 
             watching = asyncio.create_task(watch())
@@ -176,12 +184,24 @@ async def four_models(soak: bool) -> Figure:
                     print(answer.text)
             watching.cancel()
             held = len(it.service.pool.residents())
+    killed = kernel_kills() - killed
     return Figure(
-        12, "four models in turn, SmolLM2, room for two and a half", "never above the budget",
-        f"{len(statuses)} requests, {statuses.count(200)} answered, at most {most / 2**20:.0f} MiB"
-        f" resident of {cap / 2**20:.0f} MiB, {held} loaded at the end",
-        most <= cap and set(statuses) == {200} and held == 2,
+        12, "four models in turn, SmolLM2, room for two and a half",
+        "never above the budget; no kills by the kernel",
+        f"{len(statuses)} requests, {statuses.count(200)} answered; all engines together at most"
+        f" {most / 2**20:.0f} MiB resident, planned {planned / 2**20:.0f}, of a budget of"
+        f" {cap / 2**20:.0f} MiB; {held} loaded at the end, {killed} killed by the kernel",
+        max(most, peaks, planned) <= cap and set(statuses) == {200} and held == 2 and not killed,
     )  # fmt: skip
+
+
+def kernel_kills() -> int:
+    """Processes that Linux has killed for want of memory since it started (`oom_kill`)."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 def _resident(pid: int) -> int:
@@ -192,7 +212,7 @@ def _resident(pid: int) -> int:
 
 
 ROWS = (
-    (four_models, real_leavers, real_too_long, real_killed, real_canaries)
+    (four_models, real_leavers, real_too_long, real_killed, real_canaries, mixed_work)
     if weights_are_here()
     else ()
 )
