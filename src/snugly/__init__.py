@@ -1,7 +1,7 @@
 """Snugly: large language models that fit and run well on the machine you already own.
 
-In Python and in notebooks: `snugly.machine()`, `snugly.plan(...)`, `snugly.footprint(...)`;
-see `snugly.face`.
+In Python and in notebooks: `snugly.machine()`, `snugly.plan(...)`, `snugly.footprint(...)`,
+`snugly.quantize(...)`, `snugly.compare(...)`; see `snugly.face`.
 """
 
 import sys
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from snugly.face import compare as compare
     from snugly.face import footprint as footprint
     from snugly.face import machine as machine
     from snugly.face import plan as plan
+    from snugly.face import quantize as quantize
 
-_FACE = ("footprint", "machine", "plan")
+_FACE = ("compare", "footprint", "machine", "plan", "quantize")
 
 
 class _Callable(ModuleType):

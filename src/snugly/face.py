@@ -5,6 +5,8 @@ snugly.machine()                                  # what this box has
 snugly.plan(task="code", context=16384)           # the best of the catalogue here
 snugly.plan("qwen3:8b", on="rtx 4060 ti 16gb")    # one model on another box
 snugly.footprint("config.json", dtype="nf4")      # what transformers would print, and the truth
+snugly.quantize("model-F16.gguf", budget="100MB") # a file of that size, its loss measured
+snugly.compare("model-F16.gguf", "small.gguf")    # what was lost
 """
 
 import math
@@ -19,6 +21,7 @@ from snugly.engine.launch import measured_machine
 from snugly.engine.offers import usual_task
 from snugly.engine.outlook import Elsewhere, Outlook, look
 from snugly.errors import UserError
+from snugly.face_quantize import Comparison, Smaller, compare, quantize
 from snugly.machine.types import Machine
 from snugly.model.config_source import config_of
 from snugly.model.footprint import Footprint, possible
@@ -28,6 +31,11 @@ from snugly.plan.types import Fit, Need
 from snugly.plan.words import why
 from snugly.settings import settings
 from snugly.units import parse_bytes
+
+__all__ = [
+    "Comparison", "Footprints", "Planned", "Smaller",
+    "compare", "footprint", "machine", "plan", "quantize",
+]  # fmt: skip
 
 
 def machine() -> Machine:

@@ -1,6 +1,7 @@
 """`snugly compare`: what quantizations of a model lose, measured."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,20 +62,7 @@ def compare(
     as_json
         Print everything as JSON.
     """
-    from snugly.cli.progress_steps import steps
-    from snugly.quantize.measure import bundled, measure_all, read_texts
-
-    paths = [_path(name) for name in (base, other, *others)]
-    if chunks < 0 or threads < 0:
-        raise UserError("--chunks and --threads count from 0.", "", "Leave them out.")
-    said = read_texts(text) if text else bundled("evaluation")
-    asked = _answers(paths, questions, max_tokens) if questions else None
-    with steps("Measuring") as watch:
-        losses = measure_all(paths[0], paths[1:], said, context=context, most=chunks,
-                             threads=threads or None, watch=watch)  # fmt: skip
-    said_by = asked or [[] for _ in losses]
-    found = list(map(_compared, paths[1:], losses, said_by))
-    made = _report(paths[0], said, context, found)
+    made = compared((base, other, *others), text, context, chunks, threads, questions, max_tokens)
     if as_json:
         print_json(document(made))
     else:
@@ -84,6 +72,32 @@ def compare(
 
         for written in write_report(made, Path(report).expanduser()):
             note(f"Written: {written}")
+
+
+def compared(
+    models: Sequence[str],
+    text: Sequence[str],
+    context: int,
+    chunks: int,
+    threads: int,
+    questions: str = "",
+    max_tokens: int = 128,
+) -> "Report":
+    """What models lose against the first of them; arguments as of the command."""
+    from snugly.cli.progress_steps import steps
+    from snugly.quantize.measure import bundled, measure_all, read_texts
+
+    paths = [_path(name) for name in models]
+    if chunks < 0 or threads < 0:
+        raise UserError("--chunks and --threads count from 0.", "", "Leave them out.")
+    said = read_texts(text) if text else bundled("evaluation")
+    asked = _answers(paths, questions, max_tokens) if questions else None
+    with steps("Measuring") as watch:
+        losses = measure_all(paths[0], paths[1:], said, context=context, most=chunks,
+                             threads=threads or None, watch=watch)  # fmt: skip
+    said_by = asked or [[] for _ in losses]
+    found = list(map(_compared, paths[1:], losses, said_by))
+    return _report(paths[0], said, context, found)
 
 
 def document(report: "Report") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+from snugly.cli.progress_notebook import Cell, in_notebook
 from snugly.cli.render import console, note
 from snugly.model.progress import Progress
 from snugly.units import format_bytes, format_seconds
@@ -14,7 +15,9 @@ _LINE_EVERY_S = 5.0
 
 
 def shown() -> Progress:
-    """Progress that suits where stderr leads."""
+    """Progress that suits where stderr leads, or the cell of a notebook."""
+    if in_notebook():
+        return Cell()
     return Bar() if console(stderr=True).is_terminal else Lines()
 
 

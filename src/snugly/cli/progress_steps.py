@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from snugly.cli.progress_notebook import Cell, in_notebook
 from snugly.cli.render import console, note
 
 _LINE_EVERY_S = 10.0
@@ -12,6 +14,13 @@ _LINE_EVERY_S = 10.0
 @contextmanager
 def steps(label: str) -> Iterator[Callable[[int, int, str], None]]:
     """What takes (step, of how many, what is being done), and shows it."""
+    if in_notebook():
+        cell = Cell()
+        try:
+            yield partial(cell.step, label)
+        finally:
+            cell.end()
+        return
     if not console(stderr=True).is_terminal:
         yield _Lines(label).step
         return

@@ -31,7 +31,16 @@ class Wanted:
 
 
 def quantize_to_fit(opened: "Opened", wanted: Wanted) -> None:
-    """Learn what matters, choose, write, measure, and show it with its neighbours."""
+    """Make the file and show it with its neighbours."""
+    done = fitted(opened, wanted)
+    if wanted.as_json:
+        print_json(document(done))
+    else:
+        _print(done)
+
+
+def fitted(opened: "Opened", wanted: Wanted) -> "Fitted":
+    """Learn what matters, choose, write and measure, with progress on stderr."""
     from snugly.cli.progress import shown
     from snugly.cli.progress_steps import steps
     from snugly.quantize.convert import outline
@@ -59,16 +68,12 @@ def quantize_to_fit(opened: "Opened", wanted: Wanted) -> None:
         return out
 
     try:
-        done = fit_and_write(task, name, steps, shown())
+        return fit_and_write(task, name, steps, shown())
     except KeyboardInterrupt:
         whole_now = out.is_file()
         note(f"{out} is whole; what it loses was not measured." if whole_now
              else "What is done stays; the same command with --resume goes on.")  # fmt: skip
         raise
-    if wanted.as_json:
-        print_json(document(done))
-    else:
-        _print(done)
 
 
 def document(done: "Fitted") -> dict[str, Any]:

@@ -92,13 +92,6 @@ mark{background:#fdae61}small{opacity:.7}
 def page(report: Report) -> str:
     """The whole page; nothing in it is fetched from anywhere."""
     shown = pictures(report)
-    heads = "".join(f"<th>{escape(item.name)}" for item in report.compared)
-    sizes = "".join(f"<td>{format_bytes(item.n_bytes)}" for item in report.compared)
-    columns = [rows(item.loss) for item in report.compared]
-    lines = [
-        f"<tr><td>{escape(title)}" + "".join(f"<td>{escape(column[n][1])}" for column in columns)
-        for n, (title, _) in enumerate(columns[0])
-    ]
     first = report.compared[0].loss
     text = [
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Snugly compare</title>',
@@ -108,11 +101,23 @@ def page(report: Report) -> str:
         f" the first model has {format_bytes(report.base_bytes)}."
         " Errors are standard errors between chunks.",
         *(f"<p>{escape(remark)}" for remark in report.remarks),
-        f"<table><tr><th>{heads}<tr><td>size{sizes}{''.join(lines)}</table>",
+        table(report),
         *(f"<h2>{escape(_title(name, report))}</h2>{svg}" for name, svg in shown.items()),
         *(_answers(report.base, item) for item in report.compared if item.answers),
     ]
     return "\n".join(text) + "\n"
+
+
+def table(report: Report) -> str:
+    """The figures as an HTML table, a column for each model."""
+    heads = "".join(f"<th>{escape(item.name)}" for item in report.compared)
+    sizes = "".join(f"<td>{format_bytes(item.n_bytes)}" for item in report.compared)
+    columns = [rows(item.loss) for item in report.compared]
+    lines = [
+        f"<tr><td>{escape(title)}" + "".join(f"<td>{escape(column[n][1])}" for column in columns)
+        for n, (title, _) in enumerate(columns[0])
+    ]
+    return f"<table><tr><th>{heads}<tr><td>size{sizes}{''.join(lines)}</table>"
 
 
 def _title(name: str, report: Report) -> str:
