@@ -18,6 +18,7 @@ from snugly.quantize.measure_process import answers
 from snugly.quantize.reader import Source
 from snugly.quantize.reader_imatrix import Imatrix, read_imatrix
 from snugly.quantize.sensitivity import VERSION, Sensitivity, identity, read_sensitivity
+from snugly.quantize.sensitivity_errors import candidates
 from snugly.quantize.solve import Option, smallest, solve, useful
 from snugly.quantize.types import Quantized, Recipe
 from snugly.units import format_bytes
@@ -44,7 +45,7 @@ class Fitter:
 
     source: Source
     sensitivity: Sensitivity
-    imatrix: Imatrix
+    imatrix: Imatrix | None
     factors: Mapping[str, float] = field(default_factory=dict)  # tensor -> measured correction
     prices: Mapping[str, float] = field(default_factory=dict)  # type -> nats per weight, for speed
     write_prices: Mapping[str, float] = field(default_factory=dict)  # likewise, tables too
@@ -64,12 +65,7 @@ class Fitter:
         fixed = self._overhead(names)
         chosen = solve(items, budget - fixed)
         if chosen is None:
-            least = fixed + smallest(items)
-            raise UserError(
-                f"{format_bytes(budget)} is too small for this model.",
-                f"In its smallest types it takes {format_bytes(least)} ({least:,} bytes).",
-                "Give more, or take a smaller model.",
-            )
+            raise too_small(budget, fixed + smallest(items))
         return self.of({name: option.name for name, option in zip(names, chosen, strict=True)})
 
     def bounds(self) -> tuple[int, int]:
@@ -128,6 +124,25 @@ class Fitter:
         made = outline(self.source, Recipe("Q8_0", exact=types), self.imatrix)
         chosen = sum(t.n_bytes + -t.n_bytes % _ALIGNMENT for t in made.tensors if t.name in types)
         return made.n_bytes - chosen + 64  # the name of the mixture may be longer
+
+
+def least_bytes(source: Source, tiny: bool) -> int:
+    """Bytes of the smallest file, but for some hundred of its header; nothing need be learnt."""
+    errors = {
+        item.tensor.name: dict.fromkeys(candidates(item.tensor.shape[0], tiny), 0.0)
+        for item in source.tensors
+        if len(item.tensor.shape) == 2 and item.tensor.shape[1] > 1
+    }
+    return Fitter(source, Sensitivity("", errors, "", ""), None).bounds()[0]
+
+
+def too_small(budget: int, least: int) -> UserError:
+    """The error for a size that no choice of types reaches."""
+    return UserError(
+        f"{format_bytes(budget)} is too small for this model.",
+        f"In its smallest types it takes {format_bytes(least)} ({least:,} bytes).",
+        "Give more, or take a smaller model.",
+    )
 
 
 def learn(

@@ -27,6 +27,12 @@ class Place:
     spec: ModelSpec  # of the source
     learned: Corrections = NOTHING_LEARNT
 
+    @property
+    def most_bytes(self) -> int:
+        """What weights, cache and computing may take together."""
+        free = sum(self.box.budgets)
+        return min(free, self.need.budget_bytes or free)
+
     def way(self, fit: Fit) -> Way | None:
         """How a file would run there; None where it does not fit."""
         weights = sum(tensor.n_bytes for tensor in fit.tensors)
@@ -42,6 +48,16 @@ class Place:
         return way.speed.decode_tps.expected if way else None
 
 
+def no_way(place: Place, least: int) -> DoesNotFit:
+    """The error for a model that does not fit in its smallest types, of `least` bytes."""
+    return DoesNotFit(
+        f"No quantization of {place.spec.name} fits with this context on {place.box.name}.",
+        f"The smallest file takes {format_bytes(least)} besides its cache;"
+        f" {format_bytes(place.most_bytes)} may be taken.",
+        "Ask for a smaller --context, or take a smaller model.",
+    )
+
+
 def largest(fitter: Fitter, place: Place) -> Fit:
     """The best file that fits, with weights, cache and what computing takes.
 
@@ -50,13 +66,7 @@ def largest(fitter: Fitter, place: Place) -> Fit:
     lowest, highest = fitter.bounds()
     best = fitter.fit(lowest)
     if place.way(best) is None:
-        free = min(sum(place.box.budgets), place.need.budget_bytes or sum(place.box.budgets))
-        raise DoesNotFit(
-            f"No quantization of {place.spec.name} fits with this context on {place.box.name}.",
-            f"The smallest file takes {format_bytes(best.n_bytes)} besides its cache;"
-            f" {format_bytes(free)} may be taken.",
-            "Ask for a smaller --context, or take a smaller model.",
-        )
+        raise no_way(place, best.n_bytes)
     top = fitter.fit(highest)
     if place.way(top) is not None:
         return top

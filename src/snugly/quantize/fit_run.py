@@ -9,8 +9,8 @@ from pathlib import Path
 
 from snugly.errors import SnuglyError, UserError
 from snugly.model.progress import Progress
-from snugly.quantize.fit import Fit, Fitter, learn, write
-from snugly.quantize.fit_box import Place, largest
+from snugly.quantize.fit import Fit, Fitter, learn, least_bytes, too_small, write
+from snugly.quantize.fit_box import Place, largest, no_way
 from snugly.quantize.fit_sooner import sooner
 from snugly.quantize.fit_speed import fast_enough
 from snugly.quantize.fit_swaps import factors, groups_of, measured_groups
@@ -19,11 +19,9 @@ from snugly.quantize.measure_loss import Loss
 from snugly.quantize.reader import Source
 
 _MEASURED = 4  # chunks on which the result is measured
-# Tokens of one. Half as many for a large model, for which reading takes a minute.
-_CHUNK, _SHORT_CHUNK = CONTEXT, CONTEXT // 2
-# Bytes of text that surely are so many tokens: llama.cpp's vocabularies take 3 to 5 bytes for
-# one, and no usual text more than 8.
-_ENOUGH_BYTES = _MEASURED * _CHUNK * 8
+_CHUNKS = (CONTEXT, 256, 128)  # tokens of one, the longest that the text surely has
+_LARGE_CHUNK = 256  # of a large model, for which reading takes a minute
+_TOKEN_BYTES = 8  # no usual text has more of them to a token; 3 to 5 is common
 # Bits per weight between a file and its neighbours in the table: about the step from Q4_K_M to
 # Q5_K_M, or to Q3_K_M (docs/quantization.md).
 _STEP_BITS = 0.75
@@ -70,9 +68,15 @@ def texts(paths: tuple[str, ...]) -> tuple[Text, Text]:
         return bundled("calibration"), bundled("evaluation")
     whole = read_texts(paths)
     at = len(whole.text) * 4 // 5
-    if len(whole.text[at:].encode()) < _ENOUGH_BYTES:
+    if not _chunk(whole.text[at:]):
         return whole, bundled("evaluation")
     return replace(whole, text=whole.text[:at]), replace(whole, text=whole.text[at:])
+
+
+def _chunk(text: str, most: int = CONTEXT) -> int:
+    """Tokens of a chunk to measure on; 0: the text may have too few of them."""
+    tokens = len(text.encode()) // _TOKEN_BYTES
+    return next((length for length in _CHUNKS if length <= min(tokens, most)), 0)
 
 
 def source_path(source: Source) -> str:
@@ -105,6 +109,11 @@ class Task:
     least_tps: float | None = None  # tokens per second that decoding must reach on the box
     resume: bool = False
 
+    @property
+    def most_bytes(self) -> int:
+        """What the file can have at most."""
+        return self.place.most_bytes if self.budget is None else self.budget
+
 
 def fit_and_write(
     task: Task, name: Callable[[Fit], Path], steps: Steps, progress: Progress
@@ -116,7 +125,11 @@ def fit_and_write(
     """
     path = source_path(task.source)
     weights = sum(item.tensor.n_elements for item in task.source.tensors)
-    tiny = task.budget is not None and task.budget * 8 / weights < _FEW_BITS
+    tiny = task.most_bytes * 8 / weights < _FEW_BITS
+    least = least_bytes(task.source, tiny)
+    if task.most_bytes < least:  # said before minutes of work
+        raise (too_small(task.budget, least) if task.budget is not None
+               else no_way(task.place, least))  # fmt: skip
     seconds: dict[str, float] = {}
     start = time.monotonic()
     with steps("Learning what matters") as watch:
@@ -142,6 +155,7 @@ def _finished(
     path, start, other = task.source.paths[0], time.monotonic(), None
     weights = sum(item.tensor.n_elements for item in task.source.tensors)
     quick = weights <= _QUICK_WEIGHTS
+    context = _chunk(task.held.text, CONTEXT if quick else _LARGE_CHUNK)
     if task.refine or (task.refine is None and quick):
         other = _again(task, fitter, fit, out, steps, progress)
         start = _took(seconds, "refine", start)
@@ -149,8 +163,7 @@ def _finished(
     try:
         with steps("Measuring") as watch:
             found = measure_all(path, files, task.held, most=_MEASURED, threads=task.threads,
-                                watch=watch, exact=True,
-                                context=_CHUNK if quick else _SHORT_CHUNK)  # fmt: skip
+                                watch=watch, exact=True, context=context)  # fmt: skip
         better = other is not None and found[1].kld.value < found[0].kld.value
         if other and better:
             os.replace(other[1], out)

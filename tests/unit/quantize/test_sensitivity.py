@@ -10,7 +10,7 @@ import pytest
 from tests.quantize_making import WIDTH, WORDS, tiny
 
 from snugly.errors import BadModelFile, UserError
-from snugly.quantize.fit import Fit, Fitter
+from snugly.quantize.fit import Fit, Fitter, least_bytes
 from snugly.quantize.fit_run import texts
 from snugly.quantize.fit_sooner import WRITING, sooner
 from snugly.quantize.measure import bundled
@@ -166,7 +166,7 @@ def test_of_a_text_the_end_is_measured_on_unless_it_is_short(tmp_path: Path) -> 
     path.write_text("some words of mine\n" * 10_000)
     learned, held = texts((str(path),))
     assert len(learned.text) == 4 * len(held.text)
-    path.write_text("some words of mine\n" * 100)
+    path.write_text("some words of mine\n" * 250)
     learned, held = texts((str(path),))
     assert learned.text == path.read_text()
     assert held == bundled("evaluation")
@@ -182,3 +182,9 @@ def test_what_matters_is_not_kept_on_a_full_disk(
     with pytest.raises(UserError, match="filled up"):
         fitter(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["m.gguf"]
+
+
+def test_the_smallest_size_is_known_before_anything_is_learnt(tmp_path: Path) -> None:
+    known = fitter(tmp_path)
+    lowest, _ = known.bounds()
+    assert lowest - 500 < least_bytes(known.source, False) <= lowest  # its header says less
