@@ -2,7 +2,7 @@
 
     python bench/quantize.py native --base F16.gguf --other Q4.gguf --bin FOLDER --text FILE
     python bench/quantize.py fit --model F16.gguf --bin FOLDER [--calibrate FILE --text FILE]
-        [--types Q3_K_M,Q4_K_S,IQ4_XS] [--pure Q3_K,Q4_K] [--context 512 --chunks 0]
+        [--our-matrix] [--types Q3_K_M,Q4_K_S,IQ4_XS] [--pure Q3_K,Q4_K] [--context 512 --chunks 0]
     python bench/quantize.py budgets --model F16.gguf [--calibrate FILE] [--count 20]
     python bench/quantize.py whole --model F16.gguf [--budget 1.1GB]
     python bench/quantize.py sooner --model F16.gguf [--sizes 0.92,1.02,1.12]
@@ -11,7 +11,7 @@
 
 `native`: `snugly compare` and `llama-perplexity --kl-divergence` on the same chunks.
 `fit`: for each type, llama-quantize with an importance matrix that llama-imatrix makes of the
-calibration text, and our file of at most the same bytes; both losses on the other text, their
+calibration text (`--our-matrix`: ours, of the same text), and our file of at most the same bytes; both losses on the other text, their
 ratio with the standard error of paired chunks, and what was predicted of both.
 `jitter`: the model with noise of 7% on every weight of a matrix, about what Q4_K leaves. A
 reference that was decoded from Q4_K lies on that type's grid and loses nothing in it; this one
@@ -88,7 +88,9 @@ def fit(given: argparse.Namespace) -> None:
                    texts=given.texts, tiny=given.tiny, threads=given.threads)  # fmt: skip
     print(f"calibration {time.monotonic() - start:.1f} s")
     matrix = folder / "imatrix.gguf"
-    if not matrix.exists():
+    if given.our_matrix:
+        matrix = Path(fitter.sensitivity.path)
+    elif not matrix.exists():
         text = folder / "calibration.txt"
         text.write_text(learned.text, "utf-8")
         _run([f"{given.bin}/llama-imatrix", "-m", given.model, "-f", str(text), "-o", str(matrix),
@@ -285,6 +287,7 @@ def main() -> None:
             task.add_argument(f"--{option}", default="")
         task.add_argument("--types", default="Q3_K_M,Q4_K_S,IQ4_XS")
         task.add_argument("--tiny", action="store_true")
+        task.add_argument("--our-matrix", action="store_true")
         task.add_argument("--budget", default="1.1GB")
         task.add_argument("--sizes", default="0.92,1.02,1.12")
         for option, default in (("context", 512), ("texts", 4), ("chunks", 0), ("threads", 2),

@@ -86,6 +86,7 @@ def compared(
     """What models lose against the first of them; arguments as of the command."""
     from snugly.cli.progress_steps import steps
     from snugly.quantize.measure import bundled, measure_all, read_texts
+    from snugly.quantize.measure_kept import keep
 
     paths = [_path(name) for name in models]
     if chunks < 0 or threads < 0:
@@ -95,6 +96,8 @@ def compared(
     with steps("Measuring") as watch:
         losses = measure_all(paths[0], paths[1:], said, context=context, most=chunks,
                              threads=threads or None, watch=watch)  # fmt: skip
+    for path, loss in zip(paths[1:], losses, strict=True):
+        keep(paths[0], path, loss, said.name)
     said_by = asked or [[] for _ in losses]
     found = list(map(_compared, paths[1:], losses, said_by))
     return _report(paths[0], said, context, found)

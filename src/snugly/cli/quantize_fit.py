@@ -45,6 +45,7 @@ def fitted(opened: "Opened", wanted: Wanted) -> "Fitted":
     from snugly.cli.progress_steps import steps
     from snugly.quantize.convert import outline
     from snugly.quantize.fit_run import Task, fit_and_write, source_path, texts
+    from snugly.quantize.measure_kept import keep
     from snugly.quantize.types import Recipe
     from snugly.quantize.writer import check_target
     from snugly.settings import settings
@@ -68,12 +69,14 @@ def fitted(opened: "Opened", wanted: Wanted) -> "Fitted":
         return out
 
     try:
-        return fit_and_write(task, name, steps, shown())
+        done = fit_and_write(task, name, steps, shown())
     except KeyboardInterrupt:
         whole_now = out.is_file()
         note(f"{out} is whole; what it loses was not measured." if whole_now
              else "What is done stays; the same command with --resume goes on.")  # fmt: skip
         raise
+    keep(path, str(done.path), done.loss, done.measured_on.name)
+    return done
 
 
 def document(done: "Fitted") -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """What could be run: the catalogue, what is installed, and what a person named."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from snugly.errors import SnuglyError, UserError
+from snugly.history.losses import known_loss
 from snugly.model import catalog
 from snugly.model.build import build_of
 from snugly.model.catalog import Entry
 from snugly.model.catalog_builds import build
-from snugly.model.catalog_quality import quality_kept, quality_of
+from snugly.model.catalog_quality import quality_kept, quality_kept_at, quality_of
 from snugly.model.names import quantization_of
 from snugly.model.refs import RefKind, parse
 from snugly.model.spec import read_spec
@@ -99,9 +101,19 @@ def of_file(item: Installed, spec: ModelSpec, task: str) -> Candidate:
     """One file that is here."""
     entry = entry_of(item)
     value, basis = _quality(entry, spec, task)
-    kept = quality_kept(spec.file_type, spec.n_params)
+    kept, measured = _kept(spec)
     name = entry.full_name if entry else spec.name
-    return candidate_of(build_of(spec), item.ref, value * kept, basis, name, here=True)
+    return candidate_of(build_of(spec), item.ref, value * kept, basis + measured, name, here=True)
+
+
+def _kept(spec: ModelSpec) -> tuple[float, str]:
+    """Which part of its quality a file keeps, and how that is known where it was measured."""
+    known = known_loss(spec.name, spec.file_type, spec.file_bytes)
+    if known is None:
+        return quality_kept(spec.file_type, spec.n_params), ""
+    error = f" ± {known.error:.1g}" if math.isfinite(known.error) else ""
+    words = f"; measured to lose {known.kld:.2g}{error} nats per token on {known.text}"
+    return quality_kept_at(known.kld), words
 
 
 def entry_of(item: Installed) -> Entry | None:
@@ -219,16 +231,12 @@ def _of_spec(spec: ModelSpec, ref: str, task: str, types: Sequence[str]) -> tupl
 
     value, basis = _quality(None, spec, task)
     specs = [in_type(spec, name) for name in types] if types else [spec]
-    return tuple(
-        candidate_of(
-            build_of(one),
-            ref if one.file_type == spec.file_type else "",
-            value * quality_kept(one.file_type, one.n_params),
-            basis,
-            spec.name,
-        )
-        for one in specs
-    )
+    found = []
+    for one in specs:
+        kept, measured = _kept(one)
+        where = ref if one.file_type == spec.file_type else ""
+        found.append(candidate_of(build_of(one), where, value * kept, basis + measured, spec.name))
+    return tuple(found)
 
 
 def siblings(candidate: Candidate, every: Iterable[Candidate]) -> tuple[Candidate, ...]:

@@ -43,6 +43,10 @@ _KEPT_BY_8B = {
     "IQ2_S": 0.721, "IQ2_XS": 0.621, "IQ2_XXS": 0.460, "IQ1_M": 0.095, "IQ1_S": 0.037,
 }  # fmt: skip
 _8B = 8.03e9
+# -log(kept) = slope x KLD^power through the nine of these that llama.cpp's tools/perplexity/
+# README.md has the KL divergence of, Q6_K (0.0055) to IQ2_XXS (0.812); off by at most 0.010
+# above IQ2. So a loss that was measured becomes a share.
+KLD_SLOPE, KLD_POWER = 0.873, 1.10
 # The same source on Llama 3 70B: from IQ3_M to IQ2_XXS the logarithm of what is kept is 0.28
 # times as much, 8.8 times the size. Below 8B it is extrapolation, in keeping with Qwen3 in
 # 4 bits, which loses 10 times as much of MMLU at 0.6B as at 14B (arXiv:2505.02214).
@@ -84,6 +88,14 @@ def quality_kept(type_name: str, n_params: int) -> float:
         name = f"{stem}_M" if f"{stem}_M" in _KEPT_BY_8B else stem
     kept = _KEPT_BY_8B.get(name, 1.0)
     return float(kept ** ((_8B / max(1, n_params)) ** LOSS_PER_SIZE))
+
+
+def quality_kept_at(kld: float) -> float:
+    """Which part of its quality a model keeps that was measured to lose `kld`, from 0 to 1.
+
+    `kld` in nats per token, of the quantized model's predictions from the unquantized one's.
+    """
+    return math.exp(-KLD_SLOPE * max(kld, 0.0) ** KLD_POWER)
 
 
 def _published(entry: Entry, *benchmarks: str) -> Quality | None:
