@@ -67,6 +67,7 @@ async def whole_server(folder: Path, cap_bytes: int) -> AsyncIterator[tuple[psut
     environment = {
         **os.environ, **{name: str(folder / path) for name, path in variables.items()},
         "SNUGLY_MEMORY_LIMIT_BYTES": str(cap_bytes), "SNUGLY_SERVE_SLOTS": "2",
+        "SNUGLY_FOLLOW_LOAD": "false",  # the engine that is watched must stay the same
     }  # fmt: skip
     with (folder / "said").open("wb") as said:
         process = await asyncio.create_subprocess_exec(

@@ -15,7 +15,7 @@ WORDS = (
     " teacher island coffee silver planet doctor forest"
 ).split()
 WRONG: tuple[dict[str, Any], ...] = (
-    {"model": "nobody"}, {"max_tokens": -1}, {"messages": "x"}, {"temperature": "hot"},
+    {"model": "nobody"}, {"max_tokens": "x"}, {"messages": "x"}, {"temperature": "hot"},
 )  # fmt: skip
 TOOL = {
     "type": "function",
