@@ -11,7 +11,7 @@ import httpx2
 
 from snugly.server.routes import ROUTES
 from snugly.server.security import Access
-from tests.faults.figure import Figure, p
+from tests.faults.figure import Figure, at_once, p
 from tests.server.making import TOKEN, Served, eventually, served
 
 
@@ -272,25 +272,23 @@ async def fuzzed(soak: bool) -> Figure:
     """Row 37: random fields with random values on every route that takes a body."""
     rounds = 300 if soak else 4
     rng = random.Random(37)
-    asked, bad = 0, []
-    key = {"authorization": f"Bearer {TOKEN}"}
+    bad: list[tuple[str, dict[str, Any], int, str]] = []
+    key = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
     async with served("--pieces", "1", serve_slots=4) as it:
-        for method, path, _ in _paths():
-            if method != "POST" or path == "/api/pull":
-                continue
-            for _ in range(rounds):
-                names = rng.sample(_FIELDS, rng.randint(0, 8))
-                body = {name: rng.choice(_VALUES) for name in names}
-                if rng.random() < 0.7:
-                    body["model"] = "tiny"
-                data = json.dumps(body).encode()
-                answer = await it.client.post(
-                    path, content=data, headers={**key, "content-type": "application/json"},
-                    timeout=30,
-                )  # fmt: skip
-                asked += 1
-                if answer.status_code >= 500:
-                    bad.append((path, body, answer.status_code, answer.text[:200]))
+
+        async def one(path: str) -> None:
+            names = rng.sample(_FIELDS, rng.randint(0, 8))
+            body = {name: rng.choice(_VALUES) for name in names}
+            if rng.random() < 0.7:
+                body["model"] = "tiny"
+            data = json.dumps(body).encode()
+            answer = await it.client.post(path, content=data, headers=key, timeout=60)
+            if answer.status_code >= 500:
+                bad.append((path, body, answer.status_code, answer.text[:200]))
+
+        paths = [path for method, path, _ in _paths() if method == "POST" and path != "/api/pull"]
+        await at_once(8, (one(path) for path in paths for _ in range(rounds)))
+        asked = rounds * len(paths)
     for case in bad[:5]:
         print(case)
     return Figure(

@@ -2,8 +2,9 @@
 
 import asyncio
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,14 @@ async def timed(work: Awaitable[object]) -> float:
     began = loop.time()
     await work
     return loop.time() - began
+
+
+async def at_once(most: int, works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it, so many pieces at the same time, begun in order."""
+    waiting = iter(works)
+
+    async def worker() -> None:
+        for work in waiting:
+            await work
+
+    await asyncio.gather(*(worker() for _ in range(most)))
