@@ -4,31 +4,22 @@
     python bench/quantize.py fit --model F16.gguf --bin FOLDER [--calibrate FILE --text FILE]
         [--our-matrix] [--types Q3_K_M,Q4_K_S,IQ4_XS] [--pure Q3_K,Q4_K] [--context 512 --chunks 0]
     python bench/quantize.py budgets --model F16.gguf [--calibrate FILE] [--count 20]
-    python bench/quantize.py whole --model F16.gguf [--budget 1.1GB]
-    python bench/quantize.py sooner --model F16.gguf [--sizes 0.92,1.02,1.12]
-    python bench/quantize.py writing
     python bench/quantize.py jitter --model F16.gguf --out NOISY.gguf
 
 `native`: `snugly compare` and `llama-perplexity --kl-divergence` on the same chunks.
 `fit`: for each type, llama-quantize with an importance matrix that llama-imatrix makes of the
-calibration text (`--our-matrix`: ours, of the same text), and our file of at most the same bytes; both losses on the other text, their
-ratio with the standard error of paired chunks, and what was predicted of both.
+calibration text (`--our-matrix`: ours, of the same text), and our file of at most the same bytes;
+both losses on the other text, their ratio with the standard error of paired chunks, and what was
+predicted of both.
 `jitter`: the model with noise of 7% on every weight of a matrix, about what Q4_K leaves. A
 reference that was decoded from Q4_K lies on that type's grid and loses nothing in it; this one
 lies on none.
 `budgets`: sizes of files for random budgets, as fractions of the budget.
-`whole`: `snugly quantize --budget` from nothing to a measured file: time of each step, processor
-time, and the peak memory of the largest of its processes.
-`sooner`: for sizes in GB, what choosing types that are written sooner costs and saves.
-`writing`: weights per second of each type on one core, in processor time.
 """
 
 import argparse
-import json
 import math
-import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -39,8 +30,8 @@ from pathlib import Path
 import numpy as np
 
 from snugly.model.gguf import read_header
-from snugly.quantize import fit_sooner, kernels
 from snugly.quantize.fit import Fitter, learn, write
+from snugly.quantize.fit_sooner import sooner
 from snugly.quantize.measure import bundled, measure, measure_all, read_texts
 from snugly.quantize.measure_loss import Loss
 from snugly.quantize.reader import read_gguf
@@ -108,7 +99,7 @@ def fit(given: argparse.Namespace) -> None:
                   str(given.threads)])  # fmt: skip
         if not ours.exists():
             start = time.monotonic()
-            chosen = fit_sooner.sooner(fitter, fitter.fit(theirs.stat().st_size))
+            chosen = sooner(fitter, fitter.fit(theirs.stat().st_size))
             done = write(fitter, chosen, ours, threads=given.threads)
             print(
                 f"{name}: {time.monotonic() - start:.1f} s for {done.n_bytes:,} bytes", flush=True
@@ -178,68 +169,10 @@ def budgets(given: argparse.Namespace) -> None:
     lowest, highest = fitter.bounds()
     draw, used = np.random.default_rng(given.seed), []
     for budget in np.exp(draw.uniform(math.log(lowest), math.log(highest), given.count)):
-        fit = fit_sooner.sooner(fitter, fitter.fit(int(budget)))
+        fit = sooner(fitter, fitter.fit(int(budget)))
         used.append(fit.n_bytes / int(budget))
     print(f"{given.count} budgets between {lowest:,} and {highest:,} bytes: "
           f"used {min(used):.5f} to {max(used):.5f} of them")  # fmt: skip
-
-
-def whole(given: argparse.Namespace) -> None:
-    """Print time and memory of one fit, with nothing kept from before."""
-    with tempfile.TemporaryDirectory(dir=given.folder or None) as folder:
-        out = Path(folder) / "out.gguf"
-        start = time.monotonic()
-        said = subprocess.run(
-            [sys.executable, "-m", "snugly", "quantize", given.model, "--budget", given.budget,
-             "--out", str(out), "--json", "--threads", str(given.threads)],
-            env={**os.environ, "SNUGLY_CACHE": folder}, stdout=subprocess.PIPE, check=True,
-        )  # fmt: skip
-        took = time.monotonic() - start
-        done = json.loads(said.stdout)
-        size = sum(item.tensor.n_elements for item in read_gguf(given.model).tensors)
-        largest = max(item.tensor.n_elements for item in read_gguf(given.model).tensors)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(
-        f"{size / 1e6:.0f} M weights to {done['file_bytes']:,} bytes: {took:.1f} s by the clock, "
-        f"{used.ru_utime + used.ru_stime:.1f} s of processors; steps {done['seconds']}"
-    )
-    print(
-        f"largest process {used.ru_maxrss / 1e6:.2f} GB; allowed 1.5 GB and the largest tensor, "
-        f"{largest * 2 / 1e9:.2f} GB in F16"
-    )
-    print(f"KLD {done['loss']['kld']['value']:.5f} +- {done['loss']['kld']['error']:.5f}, "
-          f"predicted {done['predicted_kld']:.5f}")  # fmt: skip
-
-
-def sooner(given: argparse.Namespace) -> None:
-    """Print loss and time of choices, by what time is worth."""
-    fitter = _fitter(given)
-    weights = {item.tensor.name: item.tensor.n_elements for item in fitter.source.tensors}
-    for size in given.sizes.split(","):
-        best = fitter.fit(int(float(size) * 1e9))
-        for worth in (0.0, fit_sooner._WORTH, 0.1, 0.2):
-            fit_sooner._WORTH = worth
-            found = fit_sooner.sooner(fitter, best)
-            seconds = sum(weights[name] / 1e6 / fit_sooner.WRITING[kind]
-                          for name, kind in found.recipe.exact.items())  # fmt: skip
-            print(
-                f"{size} GB, worth {worth:.2f}: predicted KLD {found.predicted_kld:.5f} "
-                f"({found.predicted_kld / best.predicted_kld:.4f}), {seconds:.0f} s on a core"
-            )
-
-
-def writing(_: argparse.Namespace) -> None:
-    """Print how fast each type is written."""
-    draw = np.random.default_rng(0)
-    rows = draw.standard_normal((64, 1536), dtype=np.float32)
-    matrix = draw.random(1536, dtype=np.float32) + np.float32(0.1)
-    for kind in fit_sooner.WRITING:
-        kernels.quantize_rows(rows[:1], kind, matrix)  # makes its tables
-        count, start = 0, time.process_time()
-        while time.process_time() - start < 0.3:
-            kernels.quantize_rows(rows, kind, matrix)
-            count += rows.size
-        print(f"{kind:8}{count / (time.process_time() - start) / 1e6:8.1f} M weights/s")
 
 
 def jitter(given: argparse.Namespace) -> None:
@@ -266,8 +199,7 @@ def _run(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-TASKS = {"native": native, "fit": fit, "budgets": budgets, "whole": whole, "sooner": sooner,
-         "writing": writing, "jitter": jitter}  # fmt: skip
+TASKS = {"native": native, "fit": fit, "budgets": budgets, "jitter": jitter}
 
 
 def main() -> None:
@@ -278,8 +210,7 @@ def main() -> None:
         task.add_argument(f"--{name}", required=True)
     task.add_argument("--context", type=int, default=256)
     task.add_argument("--threads", type=int, default=2)
-    tasks.add_parser("writing")
-    for name in ("fit", "budgets", "whole", "sooner"):
+    for name in ("fit", "budgets"):
         task = tasks.add_parser(name)
         task.add_argument("--model", required=True)
         task.add_argument("--bin", required=name == "fit")
@@ -288,8 +219,6 @@ def main() -> None:
         task.add_argument("--types", default="Q3_K_M,Q4_K_S,IQ4_XS")
         task.add_argument("--tiny", action="store_true")
         task.add_argument("--our-matrix", action="store_true")
-        task.add_argument("--budget", default="1.1GB")
-        task.add_argument("--sizes", default="0.92,1.02,1.12")
         for option, default in (("context", 512), ("texts", 4), ("chunks", 0), ("threads", 2),
                                 ("count", 20), ("seed", 0)):  # fmt: skip
             task.add_argument(f"--{option}", type=int, default=default)

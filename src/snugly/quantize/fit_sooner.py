@@ -8,7 +8,7 @@ from dataclasses import replace
 from snugly.quantize.fit import Fit, Fitter
 
 # Million weights per second and core, with an importance matrix; only their ratios count.
-# Source: `python bench/quantize.py writing` (EPYC 9005, libggml-python 0.20.2).
+# Source: `python bench/quantize_time.py writing` (EPYC 9005, libggml-python 0.20.2).
 WRITING = {
     "IQ1_S": 7.1, "IQ1_M": 7.1, "IQ2_XXS": 3.5, "IQ2_XS": 2.0, "IQ2_S": 5.7, "Q2_K": 9.6,
     "IQ3_XXS": 2.7, "Q3_K": 31, "IQ3_S": 3.6, "MXFP4": 49, "IQ4_XS": 5.7, "Q4_K": 12,
@@ -17,7 +17,7 @@ WRITING = {
 }  # fmt: skip
 # What the time to write the whole in Q4_K is worth, in shares of the loss. A 1.5B of 3.6 to 5
 # bits per weight then takes 2 to 16% less time and loses at most 0.4% more; at 0.1 it is 11 to
-# 48% and up to 8% (`python bench/quantize.py sooner`).
+# 48% and up to 8% (`python bench/quantize_time.py sooner`).
 _WORTH = 0.05
 _USED = 0.998  # of the bytes; a choice that leaves more is not better for being quick
 
