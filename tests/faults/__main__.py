@@ -1,8 +1,8 @@
 """`python -m tests.faults [--soak] [--write] [--keep FILE] [NAME...]`: the fault table.
 
 `--write` puts it into docs/reliability.md. `--keep FILE` adds every row that went as it must
-to FILE, and does not run again what FILE has from the same code of the row and the same counts:
-the full counts take long, and what broke them off can be fixed and gone on from.
+to FILE, and does not run again what FILE has from the same code of the row and the same counts,
+or the full ones: those take long, and what broke them off can be fixed and gone on from.
 """
 
 import argparse
@@ -35,10 +35,10 @@ HEAD = """# Reliability
 
 What must not go wrong, what was done to make it, and what came of it. Printed and written by
 
-    python -m tests.faults --write
+    python -m tests.faults --soak --write --keep FILE
 
-{how}. `--soak` gives the full counts, `--keep FILE` goes on where it
-was broken off; the same rows run with small counts in `pytest` (tests/faults). Rows about engines
+{how}. Without `--soak` counts are small; `--keep FILE` goes on where it was broken off
+and takes what FILE has. The same rows run with small counts in `pytest` (tests/faults). Rows about engines
 use one that misbehaves on request (tests/fake_engine.py) unless they say that it is SmolLM2;
 figures of those depend on what else the machine does.
 
@@ -83,7 +83,9 @@ async def figures(soak: bool, names: list[str], keep: Path | None) -> list[Done]
         if names and row.__name__ not in names:
             continue
         mark = mark_of(row, soak)
-        if mark in kept:
+        fuller = mark_of(row, True)
+        if mark in kept or fuller in kept:
+            mark = fuller if fuller in kept else mark
             done = kept[mark]
         else:
             done = await _run(row, soak, mark)
@@ -128,19 +130,24 @@ def read_kept(keep: Path | None) -> dict[str, Done]:
     return {row["mark"]: Done(**{**row, "figure": Figure(**row["figure"])}) for row in rows}
 
 
-def page(found: list[Done], soak: bool) -> str:
+def page(found: list[Done]) -> str:
     """The table."""
     when = sorted(done.when for done in found)
     minutes = sum(done.seconds for done in found) / 60
-    how = f"Last written with {'full' if soak else 'small'} counts: {when[0]} to {when[-1]} UTC,"
-    how += f" {minutes:.0f} minutes of it running, {os.cpu_count()} cores,"
+    full = sum(_is_full(done) for done in found)
+    how = f"Last written {when[-1]} UTC, the oldest row of {when[0]}: {full} of {len(found)} rows with"
+    how += f" full counts, {minutes:.0f} minutes of it running, {os.cpu_count()} cores,"
     how += f" Python {platform.python_version()}, {platform.system()}"
-    figures = sorted((done.figure for done in found), key=lambda figure: figure.row)
-    lines = [
-        f"| {f.row} | {f.fault} | {f.expected} | {f.figure} | {'as it must' if f.ok else 'NO'} |"
-        for f in figures
-    ]
+    lines = []
+    for done in sorted(found, key=lambda done: done.figure.row):
+        f = done.figure
+        verdict = ("as it must" if f.ok else "NO") + ("" if _is_full(done) else ", small count")
+        lines.append(f"| {f.row} | {f.fault} | {f.expected} | {f.figure} | {verdict} |")
     return HEAD.format(how=how) + "\n".join(lines) + "\n" + TAIL
+
+
+def _is_full(done: Done) -> bool:
+    return done.mark.split()[1] == "full"
 
 
 def main() -> int:
@@ -153,7 +160,7 @@ def main() -> int:
     chosen = parser.parse_args()
     found = asyncio.run(figures(chosen.soak, chosen.names, chosen.keep))
     if chosen.write:
-        PAGE.write_text(page(found, chosen.soak), encoding="utf-8")
+        PAGE.write_text(page(found), encoding="utf-8")
     return 0 if all(done.figure.ok for done in found) else 1
 
 
