@@ -37,10 +37,10 @@ What must not go wrong, what was done to make it, and what came of it. Printed a
 
     python -m tests.faults --soak --write --keep FILE
 
-{how}. Without `--soak` counts are small; `--keep FILE` goes on where it was broken off
-and takes what FILE has. The same rows run with small counts in `pytest` (tests/faults). Rows about engines
-use one that misbehaves on request (tests/fake_engine.py) unless they say that it is SmolLM2;
-figures of those depend on what else the machine does.
+{how}. Without `--soak` counts are small; `--keep FILE` goes on where
+it was broken off and takes what FILE has. The same rows run with small counts in `pytest`
+(tests/faults). Rows about engines use one that misbehaves on request (tests/fake_engine.py) unless
+they say that it is SmolLM2; figures of those depend on what else the machine does.
 
 | row | fault | must happen | figure | |
 |---|---|---|---|---|
@@ -135,9 +135,9 @@ def page(found: list[Done]) -> str:
     when = sorted(done.when for done in found)
     minutes = sum(done.seconds for done in found) / 60
     full = sum(_is_full(done) for done in found)
-    how = f"Last written {when[-1]} UTC, the oldest row of {when[0]}: {full} of {len(found)} rows with"
-    how += f" full counts, {minutes:.0f} minutes of it running, {os.cpu_count()} cores,"
-    how += f" Python {platform.python_version()}, {platform.system()}"
+    how = f"Last written {when[-1]} UTC, its oldest row {when[0]}: {full} of {len(found)} rows\n"
+    how += f"with full counts, {minutes:.0f} minutes in all, {os.cpu_count()} cores, Python"
+    how += f" {platform.python_version()}, {platform.system()}"
     lines = []
     for done in sorted(found, key=lambda done: done.figure.row):
         f = done.figure
