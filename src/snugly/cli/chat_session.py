@@ -8,6 +8,7 @@ from snugly.chat.types import ChatRequest, Message
 from snugly.cli.chat_answer import Answer, hear, stoppable
 from snugly.cli.chat_draw import Screen
 from snugly.cli.chat_seat import Seat, lasting
+from snugly.engine.beside import Beside
 from snugly.errors import EngineError, PromptTooLong
 from snugly.history import conversations
 from snugly.history.db import Database, now
@@ -33,6 +34,7 @@ class Heard:
     answer: Answer
     launched: "Launched"
     peak_bytes: int | None
+    others_cores: float | None = None  # that other programs kept busy meanwhile
 
 
 def request_messages(
@@ -89,7 +91,7 @@ class Session:
         before = self.kept()
         request = self._request(before, question, launched)
         keeper = Keeper(self.db, self._keep_question(question, before, launched))
-        answer = Answer()
+        answer, beside = Answer(), Beside(launched.running.pid)
         try:
             await hear(launched.running.stream(request), answer, screen, keeper.keep)
         except PromptTooLong as error:
@@ -99,7 +101,7 @@ class Session:
             keeper.settle(answer, State.INTERRUPTED)
             raise
         keeper.settle(answer, State.COMPLETE)
-        self.heard = Heard(answer, launched, launched.running.peak_bytes())
+        self.heard = Heard(answer, launched, launched.running.peak_bytes(), beside.others_cores())
         return answer
 
     def _request(

@@ -33,6 +33,7 @@ def measurement_of(heard: Heard) -> Measurement | None:
         decode_tps=answer.usage.decode_tps,
         ttft_ms=answer.ttft_ms,
         engine=heard.launched.engine,
+        others_cores=heard.others_cores,
         **_expected(heard, answer.usage),
     )
 

@@ -2,6 +2,8 @@
 
 from snugly.cli.render import console, note, print_json, visible
 from snugly.history.measurements import recent
+from snugly.machine.detect import detect
+from snugly.machine.rates import fingerprint_text
 from snugly.plan.speed_learning import HistoryRow, history_rows
 from snugly.settings import Settings
 from snugly.units import format_bytes
@@ -14,7 +16,8 @@ def print_history(config: Settings, as_json: bool) -> None:
 
     Raises: HistoryError.
     """
-    rows = history_rows(recent(_MOST, config.history))
+    here = fingerprint_text(detect(config.store))
+    rows = history_rows(recent(_MOST, config.history), here)
     if as_json:
         print_json(rows)
         return
@@ -28,10 +31,13 @@ def print_history(config: Settings, as_json: bool) -> None:
     table.add_column("MODEL", overflow="fold")
     for title in ("CONTEXT", "MEMORY", "WRITES", "READS"):
         table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("SET ASIDE", overflow="fold")
     for row in rows:
         table.add_row(*_cells(row))
     console().print(table)
     note("Each pair is predicted > actual; speeds in tokens per second.")
+    if any(row.set_aside for row in rows):
+        note("What is set aside teaches nothing about the speed of the next runs.")
 
 
 def _cells(row: HistoryRow) -> tuple[str, ...]:
@@ -43,6 +49,7 @@ def _cells(row: HistoryRow) -> tuple[str, ...]:
         f"{format_bytes(row.predicted_bytes)} > {peak}",
         _pair(row.predicted_decode_tps, row.decode_tps),
         _pair(row.predicted_prefill_tps, row.prefill_tps),
+        row.set_aside,
     )
 
 

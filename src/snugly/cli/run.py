@@ -16,6 +16,7 @@ from snugly.cli.chat_session import Heard
 from snugly.cli.chat_stats import measurement_of, stats_text
 from snugly.cli.prompt import compose, file_text, piped_text, read_schema
 from snugly.cli.render import note, print_json, visible
+from snugly.engine.beside import Beside
 from snugly.engine.launch import Prepared, launched, prepare
 from snugly.errors import EngineError, SnuglyError
 
@@ -101,16 +102,17 @@ def _prepare(model: str | None, context: int | None, kv: str | None) -> Prepared
 async def _answer(ready: Prepared, request: ChatRequest, quiet: bool) -> Heard:
     """Start the model, print its answer as it comes, and measure."""
     async with launched(ready) as model:
-        answer = Answer()
+        answer, beside = Answer(), Beside(model.running.pid)
         write = _Writer(sys.stdout.isatty())
         async with aclosing(model.running.stream(request)) as deltas:
             async for delta in deltas:
                 answer.add(delta)
                 if not quiet:
                     write.piece(delta.text)
+        others = beside.others_cores()
         if not quiet:
             write.end()
-        return Heard(answer, model, model.running.peak_bytes())
+        return Heard(answer, model, model.running.peak_bytes(), others)
 
 
 class _Writer:

@@ -60,7 +60,8 @@ class Summary:
 class Measurement:
     """What one run really used and how fast it was. `peak_bytes` is None where unknown.
 
-    The last five are there where a speed was predicted: the machine's fingerprint, the
+    `others_cores` are those that other programs kept busy meanwhile; None: not known. The five
+    before it are there where a speed was predicted: the machine's fingerprint, the
     processors ("cpu", "cuda", "cpu+cuda"), the model's name, and the rates that the plan
     expected at this run's lengths, without what earlier runs had taught.
     """
@@ -84,3 +85,4 @@ class Measurement:
     model_name: str = ""
     predicted_decode_tps: float | None = None
     predicted_prefill_tps: float | None = None
+    others_cores: float | None = None

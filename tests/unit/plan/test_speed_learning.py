@@ -86,3 +86,42 @@ def test_the_history_shows_predicted_beside_actual() -> None:
     (row,) = history_rows([run(20, 60)])
     assert (row.predicted_decode_tps, row.decode_tps) == (40.0, 20)
     assert (row.predicted_bytes, row.peak_bytes) == (1000, 900)
+
+
+def test_runs_beside_a_busy_core_teach_nothing() -> None:
+    # 50 runs: half of them quiet at 20 tokens/s, half at 5 beside a program that takes a core
+    runs = [
+        run(20 * wobble, 60, others_cores=0.05) if quiet else run(5, 15, others_cores=1.0)
+        for wobble, quiet in zip([0.95, 1.0, 1.05, 1.0, 1.02] * 10, [True, False] * 25, strict=True)
+    ]
+    quiet = speed(*[run(20, 60, others_cores=0.05)] * 25)
+    assert speed(*runs).decode_tps.expected == pytest.approx(quiet.decode_tps.expected, rel=0.1)
+    assert speed(*runs).prefill_tps.expected == pytest.approx(quiet.prefill_tps.expected, rel=0.1)
+    assert speed(*[run(5, 15, others_cores=1.0)] * 9) == speed()
+
+
+def test_of_runs_whose_load_nobody_noted_the_quicker_half_teaches() -> None:
+    mixed = [run(20, 60), run(4, 10)] * 25
+    quiet = speed(*[run(20, 60)] * 25)
+    assert speed(*mixed).decode_tps.expected == pytest.approx(quiet.decode_tps.expected, rel=0.1)
+
+
+def test_on_a_gpu_alone_busy_cores_do_not_count() -> None:
+    learnt = corrections([run(20, 60, place="cuda", others_cores=3.0)], "this box")
+    assert ("cuda", "", "") in learnt.by_class
+
+
+def test_the_history_says_what_was_set_aside_and_why() -> None:
+    runs = [
+        run(20, 60, others_cores=0.0),
+        run(5, 60, others_cores=1.4),
+        run(20, 60, machine="elsewhere"),
+        run(20, 60),
+        run(6, 60),
+        run(20, 60, completion_tokens=2, prompt_tokens=3),
+        run(20, 60, predicted_decode_tps=None),
+    ]
+    assert [row.set_aside for row in history_rows(runs, "this box")] == [
+        "", "others took 1.4 cores", "on another machine", "",
+        "load not noted, and slower than most", "too short to tell", "nothing was predicted",
+    ]  # fmt: skip
