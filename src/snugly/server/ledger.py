@@ -17,6 +17,10 @@ from snugly.history.requests import Asked
 
 T = TypeVar("T")
 
+# A row of a request that has just begun waits so long for company: writing it at once would take
+# the processor from the request itself before its first token, and a short one is written once.
+_SOON_SECONDS = 0.1
+
 log = logging.getLogger("snugly.server")
 
 
@@ -39,13 +43,15 @@ class Ledger:
         self._db = db
         self._pending: dict[Line, list[asyncio.Future[None]]] = {}
         self._flusher: asyncio.Task[None] | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self.failing = False
 
     def begin(self, asked: Asked) -> Line:
         """Note a request that has begun; nobody waits for the disk."""
         line = Line(asked)
         self._pending.setdefault(line, [])
-        self._kick()
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(_SOON_SECONDS, self._kick)
         return line
 
     async def settle(self, line: Line, asked: Asked) -> None:
@@ -57,6 +63,9 @@ class Ledger:
         await asyncio.shield(done)
 
     def _kick(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
 
@@ -81,6 +90,8 @@ class Ledger:
 
     async def close(self) -> None:
         """Wait until everything is written."""
+        if self._pending:
+            self._kick()
         while self._flusher is not None and not self._flusher.done():
             await self._flusher
 
