@@ -60,7 +60,7 @@ class Smaller:
             rows.append(("with scales", f"{self.true_bytes / 1e6:.1f} MB"))
         if self.kld is not None:
             rows.append(("mean KLD", f"{self.kld.value:.4f} ± {self.kld.error:.4f}"))
-        if self.answer is not None:
+        if self.answer:
             rows.append(("it says", self.answer))
         rows += [("", remark) for remark in self.remarks]
         cells = "".join(f"<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>" for a, b in rows)
@@ -133,7 +133,7 @@ def _checkpoint(model: Models, method: str, out: Models, threads: int | None) ->
         made: Made = make_checkpoint(source, target, method, threads=threads, watch=watch)
     return Smaller(made.path, made.dtype, made.file_bytes, made.seconds,
                    printed_bytes=made.printed_bytes, true_bytes=made.true_bytes,
-                   answer=made.answer)  # fmt: skip
+                   answer=made.answer, remarks=made.remarks)  # fmt: skip
 
 
 def _fitted(

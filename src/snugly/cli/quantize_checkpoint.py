@@ -48,6 +48,7 @@ def document(made: "Made") -> dict[str, Any]:
         "true_bytes": made.true_bytes,
         "answer": made.answer,
         "seconds": round(made.seconds, 3),
+        "remarks": made.remarks,
     }
 
 
@@ -60,5 +61,8 @@ def _print(made: "Made") -> None:
         f" {made.true_bytes / 1e6:.1f} MB; get_memory_footprint() prints"
         f" {made.printed_bytes / 1e6:.1f} MB."
     )
-    note(f"Loaded again, it says: {visible(made.answer)!r}")
+    for remark in made.remarks:
+        note(remark)
+    if made.answer:
+        note(f"Loaded again, it says: {visible(made.answer)!r}")
     note(f'`AutoModelForCausalLM.from_pretrained("{made.path}")` uses it.')

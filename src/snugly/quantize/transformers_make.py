@@ -40,8 +40,9 @@ class Made:
     file_bytes: int  # of its safetensors
     printed_bytes: int  # model.get_memory_footprint()
     true_bytes: int  # with the scales that it leaves out
-    answer: str  # a sentence that was begun, as the new model ends it
+    answer: str  # a sentence that was begun, as the new model ends it; "" where it cannot run
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 def is_checkpoint_type(to: str) -> bool:
@@ -82,7 +83,7 @@ def make_checkpoint(
         _write_made(new, source, dtype, told)
         _publish(new, out)
     return Made(out, dtype, size, told["printed_bytes"], told["true_bytes"], told["answer"],
-                time.monotonic() - start)  # fmt: skip
+                time.monotonic() - start, tuple(told["remarks"]))  # fmt: skip
 
 
 def _check(source: Path, out: Path) -> None:

@@ -51,8 +51,9 @@ def make(config: dict[str, Any], say: Say) -> None:
     model = _loaded(transformers, target, dtype="auto")
     printed, beside = int(model.get_memory_footprint()), scale_bytes(model)
     say({"step": 3, "what": "asking"})
-    answer = _answer(torch, transformers, model, target)
+    answer, remark = _answer(torch, transformers, model, target)
     say({"printed_bytes": printed, "true_bytes": printed + beside, "answer": answer,
+         "remarks": [remark] if remark else [],
          "versions": {name: _version(name) for name in
                       ("torch", "transformers", "bitsandbytes")}})  # fmt: skip
 
@@ -130,7 +131,10 @@ def _loading(folder: str) -> Iterator[None]:
         raise UserError(
             "transformers lacks something that this model needs.", f"{_first_line(error)}."
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:
+        expected = isinstance(error, (OSError, ValueError, KeyError, RuntimeError))
+        if not expected and type(error) is not Exception:  # all that tokenizers raises
+            raise
         if "DefaultCPUAllocator" in str(error):  # torch's own word for memory that ran out
             raise MemoryError from error
         raise BadModelFile(
@@ -202,15 +206,23 @@ def _demand_numbers(torch: Any, name: str, tensor: Any, path: str) -> None:
         )
 
 
-def _answer(torch: Any, transformers: Any, model: Any, folder: str) -> str:
+def _answer(torch: Any, transformers: Any, model: Any, folder: str) -> tuple[str, str]:
+    """What the model says, or why it says nothing here."""
     tokenizer = _tokenizer(transformers, folder)
     inputs = tokenizer(_ASKED, return_tensors="pt")
-    with torch.inference_mode():
-        said = model.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
-            max_new_tokens=_ANSWER_TOKENS, do_sample=False,
-        )[0]  # fmt: skip
-    return str(tokenizer.decode(said, skip_special_tokens=True))
+    try:
+        with torch.inference_mode():
+            said = model.generate(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+                max_new_tokens=_ANSWER_TOKENS, do_sample=False,
+            )[0]  # fmt: skip
+    except (RuntimeError, NotImplementedError) as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise MemoryError from error
+        # bitsandbytes 0.50.2 computes 4 bits on a processor only where rows are whole blocks of
+        # 64; the same files run on a GPU.
+        return "", f"It is whole, but cannot be run on this processor: {_first_line(error)}."
+    return str(tokenizer.decode(said, skip_special_tokens=True)), ""
 
 
 def _version(name: str) -> str:
@@ -221,4 +233,6 @@ def _version(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"It looks for {error} and does not find it"
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]

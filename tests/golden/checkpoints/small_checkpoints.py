@@ -55,7 +55,7 @@ def write(name: str, folder: Path) -> Path:
     else:
         parts = {"model.safetensors": tensors}
     for number, (file, some) in enumerate(parts.items()):
-        (here / file).write_bytes(_stored(some, 1000 * number))
+        (here / file).write_bytes(stored(some, 1000 * number))
     _write_tokenizer(str(entry["tokenizer"]), here)
     return here
 
@@ -65,7 +65,8 @@ def _all() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _stored(tensors: list[tuple[str, list[int]]], seed: int) -> bytes:
+def stored(tensors: list[tuple[str, list[int]]], seed: int) -> bytes:
+    """A safetensors file."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     pieces, offset = [], 0
     for number, (name, shape) in enumerate(tensors):

@@ -31,7 +31,13 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         yield {"step": 0, "what": "reading"}
         for file in Path(config["source"]).glob("model*"):
             (Path(config["target"]) / file.name).write_bytes(file.read_bytes())
-        yield {"printed_bytes": 5, "true_bytes": 6, "answer": "Paris", "versions": {"torch": "2"}}
+        yield {
+            "printed_bytes": 5,
+            "true_bytes": 6,
+            "answer": "Paris",
+            "remarks": [],
+            "versions": {"torch": "2"},
+        }
 
     monkeypatch.setattr(transformers_make, "answers", answers)
     monkeypatch.setattr(transformers_make, "demand", lambda: None)
