@@ -6,6 +6,7 @@ One process per checkpoint, which takes some seconds to import torch.
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 TEXT = Text("count", " ".join(str(n) for n in range(200)))
 
 # A word for each number; the one of the small checkpoints is of ours alone.
-TOKENIZER = {
+TOKENIZER: dict[str, Any] = {
     "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
     "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
     "model": {"type": "WordLevel", "vocab": {str(n): n for n in range(200)} | {"?": 200},

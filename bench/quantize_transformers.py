@@ -1,6 +1,6 @@
 """SmolLM2 as checkpoints of transformers: bytes predicted, printed and true, and what is lost.
 
-    python bench/transformers.py [GGUF or checkpoint] [--chunks 10] [--keep FOLDER]
+    python bench/quantize_transformers.py [GGUF or checkpoint] [--chunks 10] [--keep FOLDER]
 
 Needs the extra `snugly[transformers]`. Without an argument SmolLM2 as `snugly pull smollm2` has it.
 About 3 minutes on two quiet cores. The reference of the KLD is the bfloat16 checkpoint, which for
