@@ -11,10 +11,11 @@ snugly.compare("model-F16.gguf", "small.gguf")    # what was lost
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from html import escape
 from typing import Any
 
+from snugly.cli.machine_table import rows
 from snugly.cli.plan_json import document
 from snugly.cli.plan_view import picture
 from snugly.engine.launch import measured_machine
@@ -38,9 +39,24 @@ __all__ = [
 ]  # fmt: skip
 
 
+class ShownMachine(Machine):
+    """A `Machine` that shows itself as a table in a notebook."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        head = "<tr><th></th><th>fact</th><th>value</th><th>from</th></tr>"
+        cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows(self))
+        return f"<table>{head}{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+
 def machine() -> Machine:
-    """This machine, each fact with where it came from; rates where `--measure` was run."""
-    return measured_machine(settings())
+    """This machine, each fact with where it came from; rates where `--measure` was run.
+
+    In a notebook it shows itself as a table.
+    """
+    found = measured_machine(settings())
+    return ShownMachine(**{one.name: getattr(found, one.name) for one in fields(found)})
 
 
 @dataclass(frozen=True)
@@ -138,13 +154,13 @@ class Footprints:
         return self.by_dtype[dtype.lower()]
 
     def _repr_html_(self) -> str:
-        rows = "".join(
+        lines = "".join(
             f"<tr><td>{dtype}</td><td>{found.printed_bytes / 1e9:.3f} GB</td>"
             f"<td>{found.true_bytes / 1e9:.3f} GB</td></tr>"
             for dtype, found in self.by_dtype.items()
         )
         head = "<tr><th>dtype</th><th>get_memory_footprint()</th><th>with scales</th></tr>"
-        return f"<table><caption>{escape(self.name)}</caption>{head}{rows}</table>"
+        return f"<table><caption>{escape(self.name)}</caption>{head}{lines}</table>"
 
 
 def footprint(model: str, dtype: str | Sequence[str] = ()) -> Footprints:

@@ -11,7 +11,7 @@ from tests.process.afar_server import Afar, running
 from tests.process.test_run import snugly
 from tests.unit.model.test_footprint import GEMMA, small
 
-from snugly.errors import BadModelFile, DownloadError, UnknownModel
+from snugly.errors import BadModelFile, DownloadError, UnknownModel, UserError
 from snugly.model.config_source import config_of
 from snugly.model.transfer import Patience
 from snugly.settings import settings
@@ -121,3 +121,6 @@ def test_what_has_no_config(afar: Afar, tmp_path: Path) -> None:
         config_of("maker/List", settings(), FAST)
     with pytest.raises(UnknownModel, match="smollm2"):
         config_of("smolm2", settings(), FAST)
+    with pytest.raises(UserError, match="is a GGUF file") as caught:
+        config_of(str(words), settings(), FAST)
+    assert f"snugly plan {words}" in caught.value.remedy

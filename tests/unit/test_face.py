@@ -83,3 +83,13 @@ def test_a_footprint_by_dtype(config: str) -> None:
     assert found["bfloat16"].printed_bytes == pytest.approx(2 * 8_030_261_248, rel=1e-4)
     assert found["nf4"].true_bytes > found["nf4"].printed_bytes
     assert "<table>" in found._repr_html_()
+
+
+def test_a_machine_shows_itself_as_a_table_of_facts_and_where_they_are_from() -> None:
+    found = snugly.machine()
+    assert isinstance(found, Machine)
+    table = ElementTree.fromstring(found._repr_html_())  # type: ignore[attr-defined]
+    lines = [["".join(cell.itertext()) for cell in line] for line in table]
+    assert ["", "fact", "value", "from"] in lines
+    assert any(line[:2] == ["CPU", "architecture"] for line in lines)
+    assert all(len(line) == 4 for line in lines)

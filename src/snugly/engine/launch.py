@@ -179,10 +179,11 @@ def _given_to_the_engine(installed: Installed) -> Installed:
 
 def _planned(installed: Installed, machine: Machine, need: Need) -> Prepared:
     spec = read_spec(installed.path)
-    if not spec.is_causal:
+    if spec.made_for:
+        what = "scores documents" if spec.made_for == "rerank" else "turns text into vectors"
         raise EngineError(
             f"{spec.name} cannot answer questions.",
-            f"It is an encoder ({spec.architecture}): it turns text into vectors.",
+            f"By its header ({spec.architecture}) it {what}.",
             "Take a chat model, such as `snugly run -m smollm2`.",
         )
     facts = engine_facts(machine)

@@ -13,6 +13,7 @@ from snugly.model.build import build_of
 from snugly.model.catalog import Entry
 from snugly.model.catalog_builds import build
 from snugly.model.catalog_quality import quality_kept, quality_kept_at, quality_of
+from snugly.model.lookup import find
 from snugly.model.names import quantization_of
 from snugly.model.refs import RefKind, parse
 from snugly.model.spec import read_spec
@@ -20,7 +21,7 @@ from snugly.model.store import Store
 from snugly.model.types import Build, Installed, ModelSpec
 from snugly.plan.candidates import candidate_of
 from snugly.plan.types import Candidate
-from snugly.settings import Settings
+from snugly.settings import Settings, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,19 @@ def _made(entry: Entry, type_name: str) -> Build:
 def usual_task(models: Sequence[str]) -> str:
     """What the named models are for: chat, unless the first of them is made for other things."""
     for text in models[:1]:
-        if (entry := _catalogued(text)) is not None and "chat" not in entry.tasks:
-            return entry.tasks[0]
+        if (entry := _catalogued(text)) is not None:
+            return "chat" if "chat" in entry.tasks else entry.tasks[0]
+        if (spec := _here(text)) is not None:
+            return spec.made_for or "chat"
     return "chat"
+
+
+def _here(text: str) -> ModelSpec | None:
+    """The model that is named, where it is on this machine and can be read."""
+    try:
+        return read_spec(find(Store(settings().store), text).path)
+    except SnuglyError:
+        return None  # whoever looks it up says what is wrong with it
 
 
 def _catalogued(text: str) -> Entry | None:
@@ -158,6 +169,7 @@ def named(text: str, task: str, config: Settings, types: Sequence[str] = ()) -> 
     if not asked and not found.is_file:
         asked = USUAL_TYPES
     name = found.ref if found.is_file else ""
+    _check_task(found.spec, text, task)
     return Offer(_of_spec(found.spec, name, task, asked), found.remarks)
 
 
@@ -195,6 +207,23 @@ def _fit_for(entry: Entry, task: str) -> Entry:
             f"`snugly models --available --for {task}` lists what is.",
         )
     return replace(entry, tasks=(*entry.tasks, task))
+
+
+def _check_task(spec: ModelSpec, text: str, task: str) -> None:
+    """Raises: UserError where one writes and the other makes vectors or scores."""
+    aside = spec.made_for
+    if aside == task or (not aside and task not in ("embed", "rerank")):
+        return
+    if not aside and task == "embed":
+        return  # any model's states can be had as vectors
+    raise UserError(
+        f"{spec.name} is not made to {task}.",
+        f"By its header it {_MAKES[aside]}.",
+        f"`snugly plan {text} --for {aside or 'chat'}` plans it for that.",
+    )
+
+
+_MAKES = {"": "writes text", "embed": "makes vectors", "rerank": "scores documents"}
 
 
 def _refs_here(store: Store) -> frozenset[str]:

@@ -43,7 +43,15 @@ def config_of(text: str, settings: Settings, patience: Patience = QUICK) -> Sour
         return _here(Path(text).expanduser())
     ref = parse(text)
     if ref.kind is RefKind.PATH:
-        return _here(Path(ref.path).expanduser())
+        path = Path(ref.path).expanduser()
+        if path.suffix.lower() == ".gguf":
+            raise UserError(
+                f"{path.name} is a GGUF file, which transformers does not keep in its dtypes.",
+                "A footprint is worked out from the config.json of the original weights.",
+                f"`snugly plan {text}` tells what this file takes; for a footprint give the"
+                " repository of the original, or its config.json.",
+            )
+        return _here(path)
     if ref.kind is RefKind.HUB:
         entry = catalog.of_repository(ref.repository, ref.file.rpartition("/")[2])
         repository, revision = (entry.original, "") if entry else (ref.repository, ref.revision)

@@ -16,6 +16,9 @@ from snugly.model.types import GgufHeader, ModelSpec, Tensor
 
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _TOKENS = "tokenizer.ggml.tokens"
+# What scores a text as a whole (llama.cpp src/llama-arch.cpp, LLM_TENSOR_CLS), and the pooling
+# that goes with it (include/llama.h, LLAMA_POOLING_TYPE_RANK).
+_SCORING, _RANKS = frozenset({"cls.weight", "cls.output.weight"}), 4
 KEPT = frozenset({_TOKENS})  # long arrays that a spec is made of: names of the special tokens
 
 
@@ -85,6 +88,7 @@ def spec_of(header: GgufHeader, tensors: list[Tensor], file_bytes: int) -> Model
         experts_used=fields.own("expert_used_count", 0),
         is_causal=fields.architecture not in (*NO_CACHE, "t5encoder")
         and header.metadata.get(f"{fields.architecture}.attention.causal", True) is not False,
+        pooling=_RANKS if names & _SCORING else fields.own("pooling_type", 0),
     )
 
 

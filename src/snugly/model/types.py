@@ -99,6 +99,16 @@ class ModelSpec:
     experts: int  # per layer of a mixture; 0 for a dense model
     experts_used: int  # of them per token
     is_causal: bool  # False for encoders (BERT) and other models that cannot chat
+    # How vectors are made of tokens: llama.cpp's LLAMA_POOLING_TYPE; 0: it is made to write,
+    # 4: it ranks documents, others: it makes vectors.
+    pooling: int = 0
+
+    @property
+    def made_for(self) -> str:
+        """The one task that it can do, "embed" or "rerank"; empty: what writes can do."""
+        if self.pooling == 4:
+            return "rerank"
+        return "" if self.is_causal and not self.pooling else "embed"
 
 
 Bytes = tuple[tuple[str, int], ...]  # (ggml type, bytes) of one or more tensors, by type
