@@ -36,11 +36,6 @@ class Contender:
     server: str  # the llama-server of all of them
     home: Path  # what Snugly keeps between its starts
 
-    @property
-    def context(self) -> int | None:
-        """Tokens that it holds at most, where that is fixed."""
-        return int(OLLAMA[1]) if self.name == "ollama" else None
-
     def command(self, port: int) -> list[str]:
         """How it is started."""
         where = ["--port", str(port)]
@@ -102,6 +97,10 @@ async def _healthy(http: httpx2.AsyncClient) -> bool:
         return False
 
 
+class Refused(Exception):
+    """A server that did not answer what it was asked; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer as its client saw it. Seconds from the request on."""
@@ -137,7 +136,7 @@ class Client:
         begun, first, usage, text = time.perf_counter(), 0.0, None, []
         async with self.http.stream("POST", "/v1/chat/completions", json=body) as answer:
             if answer.status_code != 200:
-                raise SystemExit(f"{self.model}: {(await answer.aread())[:500]!r}")
+                raise Refused(f"{self.model}: {(await answer.aread())[:300]!r}")
             async for line in answer.aiter_lines():
                 if not line.startswith("data: {"):
                     continue
@@ -149,7 +148,7 @@ class Client:
                     text.append(piece)
         now = time.perf_counter()
         if usage is None:
-            raise SystemExit("the server told no usage")
+            raise Refused("it told no usage")
         told = usage["completion_tokens"], usage["prompt_tokens"]
         return Answer(now - begun, (first or now) - begun, *told, "".join(text))
 
