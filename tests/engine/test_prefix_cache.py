@@ -173,3 +173,19 @@ async def test_an_engine_without_slots_to_save_answers_as_ever(
         assert store.entries() == ()
     finally:
         await running.stop()
+
+
+async def test_a_restored_state_is_the_slots_to_the_last_bit(
+    kind: str, smollm2: Path, store: PrefixStore
+) -> None:
+    """Log probabilities, not only words: what is read in other pieces rounds differently."""
+    asked = replace(ask("Which cat?"), logprobs=2)
+
+    async def numbers(running: Running) -> list[object]:
+        return [entry async for delta in running.stream(asked) for entry in delta.logprobs]
+
+    async with started(kind, smollm2, store) as running:
+        await numbers(running)
+        slot = await numbers(running)  # from the slot
+    async with started(kind, smollm2, store) as running:
+        assert await numbers(running) == slot  # from the disk
