@@ -1,6 +1,7 @@
 """Everything that the planner claims, in one run: figure beside target.
 
     python bench/plan_accuracy.py [--here MODEL.gguf ...]
+    python bench/plan_accuracy.py --time      how long a plan takes, and nothing else
 
 From data in this repository; `--here` adds what needs real weights and a quiet machine: peak
 memory of the real engine, and the speed of this machine. Each line names the bench or test that
@@ -25,7 +26,9 @@ from snugly.model.footprint import footprint
 from snugly.model.gguf import read_header
 from snugly.model.module_tree import tree_of_config
 from snugly.model.store import Store
+from snugly.plan.box import Box
 from snugly.plan.search import survey
+from snugly.plan.speed_learning import Corrections
 from snugly.plan.types import Need
 from snugly.settings import settings
 
@@ -73,22 +76,30 @@ def gemma() -> None:
         line(f"gemma-3-4b-it true size, {dtype}", f"{ours:.3f} GB", f"{told} GB")
 
 
+BOXES = (
+    "this", "rtx 4060 ti 16gb", "rtx 3060 12gb", "2x rtx 3090", "h100 80gb", "m3 max 64gb",
+    "raspberry pi 5 8gb",
+)  # fmt: skip
+
+
+def survey_ms(box: Box, learned: Corrections) -> tuple[float, int]:
+    """Processor time of finding the best of the whole catalogue, and how many builds it has."""
+    start = time.process_time()
+    every = catalogue("chat", Store(settings().store))
+    survey(box, every, Need(), learned)
+    return 1000 * (time.process_time() - start), len(every)
+
+
 def search_time(rounds: int = 9) -> None:
-    box, learned, _ = box_here_or(Elsewhere(), settings())
-    first, all_ms = 0.0, []
-    for number in range(rounds):
-        start = time.process_time()
-        every = catalogue("chat", Store(settings().store))
-        survey(box, every, Need(), learned)
-        took = 1000 * (time.process_time() - start)
-        first = first or took
-        if number:
-            all_ms.append(took)
-    line(
-        f"whole catalogue, {len(every)} builds, one box",
-        f"first {first:.0f} ms, then median {statistics.median(all_ms):.0f} ms of processor time",
-        "at most 100 ms in process",
-    )
+    for name in BOXES:
+        box, learned, _ = box_here_or(Elsewhere(name), settings())
+        (first, count), *others = (survey_ms(box, learned) for _ in range(rounds))
+        line(
+            f"whole catalogue, {count} builds, {name}",
+            f"first {first:.0f} ms, then median {statistics.median(ms for ms, _ in others):.0f} ms"
+            " of processor time",
+            "at most 100 ms in process",
+        )
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"SNUGLY_STORE": f"{folder}/m", "SNUGLY_HISTORY": f"{folder}/h.db"}
         walls = []
@@ -114,7 +125,12 @@ def tests(what: str, path: str, target: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--here", nargs="*", default=None, metavar="MODEL.gguf")
-    models = parser.parse_args().here
+    parser.add_argument("--time", action="store_true", help="only how long a plan takes")
+    asked = parser.parse_args()
+    if asked.time:
+        search_time()
+        return
+    models = asked.here
     headers(models or [])
     for text in last_lines("quant_sizes.py", "^(file|tensors)_exact"):
         line("file size from config and type name", text, "median 0.3%, worst 1%")

@@ -1,4 +1,4 @@
-"""How long a person waits: help, version, machine, and a cold run to its first token.
+"""How long a person waits: help, version, machine, plan, and a cold run to its first token.
 
     python bench/startup.py [ROUNDS]
 
@@ -17,6 +17,8 @@ COMMANDS = {
     "snugly --version": (snugly("--version"), False, 0.15),
     "snugly --help": (snugly("--help"), False, 0.15),
     "snugly machine": (snugly("machine"), False, 0.5),
+    "snugly plan": (snugly("plan"), False, 0.4),
+    "snugly plan, another box": (snugly("plan", "--on", "rtx 4060 ti 16gb"), False, 0.4),
     "snugly run, to first token": (snugly(*ASK), True, 1.5),
 }
 
