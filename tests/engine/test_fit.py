@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.quantize_making import tiny
 
 from snugly.cli.app import run
+from snugly.model.gguf import read_header
 from snugly.model.spec import read_spec
 
 Read = pytest.CaptureFixture[str]
@@ -94,4 +96,23 @@ def test_options_that_contradict_each_other_are_refused(
     code, _, remarks = call(*words)
     assert code == 2
     assert said in remarks
+    assert {path.name for path in tmp_path.iterdir()} == {"m-F32.gguf", "text.txt"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "said"), [("cut", 5, "cut short"), ("nan", 5, "Layer 1 of the model")]
+)
+def test_a_damaged_model_is_refused_and_nothing_stays(
+    damage: str, code: int, said: str, call: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    model = tmp_path / "m-F32.gguf"
+    header = read_header(model)
+    tensor = next(t for t in header.tensors if t.name == "blk.1.ffn_up.weight")
+    data = bytearray(model.read_bytes())
+    if damage == "nan":
+        at = header.data_offset + tensor.offset
+        data[at : at + 4] = np.float32("nan").tobytes()
+    model.write_bytes(data[: -100 if damage == "cut" else None])
+    found, _, remarks = call("--budget", "90kB", "--out", str(tmp_path / "out.gguf"))
+    assert (found, said in remarks) == (code, True), remarks
     assert {path.name for path in tmp_path.iterdir()} == {"m-F32.gguf", "text.txt"}

@@ -11,52 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snugly.quantize.kernels import dequantize_rows
+from snugly.errors import BadModelFile
 from snugly.quantize.reader import Source
 from snugly.quantize.sensitivity_parts import attend, attend_back, gelu, norm, norm_back, silu, turn
 from snugly.quantize.sensitivity_shape import Shape, shape_of
 from snugly.quantize.sensitivity_threads import product
-from snugly.quantize.types import SourceTensor
+from snugly.quantize.sensitivity_weights import Weights
 
 Floats = NDArray[np.float32]
 # (name of the tensor, what comes in [places, in], gradient of what goes out [places, out])
 Seen = Callable[[str, Floats, Floats], None]
 Entering = Callable[[str, Floats], None]  # name of the tensor, what comes in [places, in]
 SLICE = 8192  # rows of the head that are decoded at once
-
-
-class Weights:
-    """The tensors of a file in single precision, read when they are asked for."""
-
-    def __init__(self, source: Source) -> None:
-        self._items = {item.tensor.name: item for item in source.tensors}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._items
-
-    def item(self, name: str) -> SourceTensor:
-        """Where a tensor lies."""
-        return self._items[name]
-
-    def rows(self, name: str, first: int, count: int) -> Floats:
-        """Some rows of a tensor [count, in]."""
-        item = self._items[name]
-        length, total = item.tensor.shape[0], item.tensor.n_elements // item.tensor.shape[0]
-        count = min(count, total - first)
-        segment = item.segments[0]
-        per_row = item.tensor.n_bytes // total
-        with open(segment.path, "rb") as file:
-            file.seek(segment.offset + first * per_row)
-            data = np.fromfile(file, dtype=np.uint8, count=count * per_row)
-        return dequantize_rows(data, item.kind, length)
-
-    def matrix(self, name: str) -> Floats:
-        """A whole tensor, [out, in]."""
-        return self.rows(name, 0, self._items[name].tensor.n_elements)
-
-    def vector(self, name: str) -> Floats | None:
-        """A vector, or None where there is none."""
-        return self.matrix(name).reshape(-1) if name in self._items else None
 
 
 class Net:
@@ -134,10 +100,20 @@ class Layer:
             self._factors = weights.vector("rope_factors_short.weight")
 
     def forward(self, h: Floats, entering: Entering | None = None) -> Floats:
-        """The residual stream after this layer; `entering` is shown what every matrix gets."""
+        """The residual stream after this layer; `entering` is shown what every matrix gets.
+
+        Raises: BadModelFile when it holds what is no number.
+        """
         self._entering = entering
-        out: Floats = self._run(h)["out"]
+        with np.errstate(invalid="ignore", over="ignore"):
+            out: Floats = self._run(h)["out"]
         self._entering = None
+        if not np.isfinite(out).all():
+            raise BadModelFile(
+                f"Layer {self._number} of the model cannot be computed.",
+                "A weight in it is no number or infinite, or far too large.",
+                "Fetch the model again with `snugly pull`, or ask whoever made the file.",
+            )
         return out
 
     def backward(self, h: Floats, given: Floats, seen: Seen) -> Floats:
