@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from snugly.machine.types import Pool
 from snugly.model.types import Build
@@ -173,19 +172,20 @@ def _costs(task: _Task, rough: Placement) -> list[int]:
     """Bytes of the layers to place, each with those before it; the head comes last."""
     profile = profile_of(task.build)
     kept = profile.remembered(task.setup)
-    over = spread(rough, profile.n_layers)
-    each = []
-    for layer in range(profile.n_layers + 1 - sum(rough.gpu_layers), profile.n_layers):
-        cost = profile.dense[layer + 1] - profile.dense[layer]
-        if layer >= over.experts_until:
-            cost += profile.experts[layer + 1] - profile.experts[layer]
-        if rough.kv_on_gpu:
-            cost += sum(
-                size * (sums[layer + 1] - sums[layer])
-                for sums, size in zip(profile.of_kind, kept.bytes, strict=True)
-            )
-        each.append(cost)
-    return list(accumulate([*each, profile.output]))
+    until = spread(rough, profile.n_layers).experts_until
+    first = profile.n_layers + 1 - sum(rough.gpu_layers)
+    in_ram = profile.experts[until]
+    sums = [
+        dense + max(experts - in_ram, 0)
+        for dense, experts in zip(profile.dense[first:], profile.experts[first:], strict=True)
+    ]
+    for of_kind, size in zip(profile.of_kind, kept.bytes, strict=True):
+        if rough.kv_on_gpu and size:
+            sums = [sum_ + size * n for sum_, n in zip(sums, of_kind[first:], strict=True)]
+    if not sums:  # the head alone
+        return [profile.output]
+    each = [sum_ - sums[0] for sum_ in sums[1:]]
+    return [*each, (each[-1] if each else 0) + profile.output]
 
 
 def _rooms(task: _Task, rough: Placement) -> list[int]:
