@@ -11,6 +11,7 @@ from tests.quantize_making import tiny
 from snugly.cli.app import run
 from snugly.model.gguf import read_header
 from snugly.model.spec import read_spec
+from snugly.settings import settings
 
 Read = pytest.CaptureFixture[str]
 
@@ -116,3 +117,15 @@ def test_a_damaged_model_is_refused_and_nothing_stays(
     found, _, remarks = call("--budget", "90kB", "--out", str(tmp_path / "out.gguf"))
     assert (found, said in remarks) == (code, True), remarks
     assert {path.name for path in tmp_path.iterdir()} == {"m-F32.gguf", "text.txt"}
+
+
+def test_a_cache_that_is_no_folder_is_named(
+    call: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("SNUGLY_CACHE", str(tmp_path / "cache"))
+    settings.cache_clear()
+    code, _, remarks = call("--budget", "90kB", "--out", str(tmp_path / "out.gguf"))
+    assert code == 2
+    assert "cannot be kept" in remarks
+    assert not (tmp_path / "out.gguf").exists()

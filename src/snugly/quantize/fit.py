@@ -1,5 +1,6 @@
 """A size becomes a file: what matters is learnt, types are chosen, the result is measured."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -167,6 +168,7 @@ def learn(
     key += f"-{VERSION}"  # one of another version is left alone, and made anew
     kept = folder / f"{key}.gguf"
     if not kept.exists():
+        _demand_folder(folder)
         config = {
             "task": "calibrate", "model": path, "text": text.text, "places": places,
             "texts": texts, "tiny": tiny, "threads": threads or usable_threads(),
@@ -176,6 +178,20 @@ def learn(
             if watch and "step" in answer:
                 watch(answer["step"], answer["of"], answer["what"])
     return Fitter(source, read_sensitivity(kept), read_imatrix(kept))
+
+
+def _demand_folder(folder: Path) -> None:
+    """Raise UserError where nothing can be kept, before minutes of work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"What is learnt of a model cannot be kept in {folder}.",
+            f"{error.strerror or error}.",
+            "Name another folder with the setting `cache` (SNUGLY_CACHE).",
+        ) from error
 
 
 def write(

@@ -79,7 +79,6 @@ def _shortened(source: Source, folder: Path) -> Iterator[Path | None]:
     if layers >= shape.layers or _by_layer(source, shape.layers):
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".gguf")
     os.close(handle)
     try:
