@@ -8,7 +8,7 @@ from tests.engine.eyes import EMBEDDINGS, make_projector, png
 from tests.engine.test_llama_cpp import ENGINE
 from tests.making import plan
 
-from snugly.chat.types import ChatRequest, Image, Message, Text, Usage
+from snugly.chat.types import ChatRequest, Image, Message, Part, Text, Usage
 from snugly.engine.types import Running
 from snugly.errors import UserError
 from snugly.model.projectors import projector_of
@@ -16,7 +16,7 @@ from snugly.model.spec import read_spec
 
 
 async def asked(engine: Running, *images: Image) -> Usage:
-    content = (Text("What is this?"), *images) if images else "What is this?"
+    content: tuple[Part, ...] = (Text("What is this?"), *images)
     request = ChatRequest((Message("user", content),), temperature=0.0, max_tokens=4)
     deltas = [delta async for delta in engine.stream(request)]
     usage = deltas[-1].usage
