@@ -5,7 +5,7 @@
 
 For every type: both programs quantize the same file, then each tensor's bytes are compared
 and both times are taken, of the whole command. `--cut` first makes a model of the first
-layers, 4,096 rows of embeddings and F16 weights, so that all 34 types take minutes.
+layers, 4,096 rows of embeddings and F16 weights, so that all 35 types take minutes.
 `--imatrix random` makes a matrix of random weights: what it holds does not matter for whether
 the bytes are the same. Types that nothing can be written in without a matrix get it anyway.
 Each differing tensor is shown with the number of bytes that differ.
