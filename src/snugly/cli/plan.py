@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from snugly.cli.begun import BEGUN
 from snugly.cli.plan_compare import columns, compared, print_columns
 from snugly.cli.plan_history import print_history
 from snugly.cli.plan_json import document
@@ -96,7 +97,7 @@ def plan(
     where = Elsewhere(
         on, _bytes("--ram", ram), _bytes("--vram", vram), _bytes("--bandwidth", bandwidth)
     )
-    seen = look(models, need, config, where, (quantization,) if quantization else ())
+    seen = look(models, need, config, where, (quantization,) if quantization else (), BEGUN)
     if plot is not None:
         _write(plot, picture(seen))
     if as_json:

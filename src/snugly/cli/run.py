@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from snugly.chat.types import ChatRequest, Message
+from snugly.cli.begun import BEGUN
 from snugly.cli.chat_answer import Answer
 from snugly.cli.chat_session import Heard
 from snugly.cli.chat_stats import measurement_of, stats_text
@@ -96,7 +97,7 @@ def _prepare(model: str | None, context: int | None, kv: str | None) -> Prepared
     from snugly.cli.progress import shown
 
     kv_type = kv.upper() if kv else None
-    return prepare(model, context=context, kv_type=kv_type, say=note, progress=shown())
+    return prepare(model, context=context, kv_type=kv_type, say=note, progress=shown(), begun=BEGUN)
 
 
 async def _answer(ready: Prepared, request: ChatRequest, quiet: bool) -> Heard:

@@ -12,6 +12,7 @@ from snugly.engine.types import Running
 from snugly.errors import EngineError, HistoryError, SnuglyError, UnknownModel, UserError
 from snugly.history.measurements import recent
 from snugly.machine.detect import detect
+from snugly.machine.load import Clock
 from snugly.machine.rates import fingerprint_text, load_rates
 from snugly.machine.types import Machine
 from snugly.model import catalog
@@ -94,6 +95,7 @@ def prepare(
     kv_type: str | None = None,
     say: Say = _silent,
     progress: Progress | None = None,
+    begun: Clock | None = None,
 ) -> Prepared:
     """Find the model that `ref` names, fetching it when it is not here, and plan it.
 
@@ -105,7 +107,7 @@ def prepare(
     config, need = settings(), Need(context=context, kv_type=kv_type)
     check_cache(need)
     store = Store(config.store)
-    machine = measured_machine(config)
+    machine = measured_machine(config, begun)
     _check_engine(machine, config)
     if ref is not None:
         prepared = _planned(_named(ref, store, config, say, progress), machine, need)
@@ -124,9 +126,12 @@ def prepare(
     return replace(prepared, name=_called(prepared.installed, store))
 
 
-def measured_machine(config: Settings) -> Machine:
-    """This machine, with the rates that `snugly machine --measure` kept, if they still hold."""
-    machine = detect(config.store)
+def measured_machine(config: Settings, begun: Clock | None = None) -> Machine:
+    """This machine, with the rates that `snugly machine --measure` kept, if they still hold.
+
+    `begun` is a clock read earlier, over which the load is taken; else a tenth of a second is.
+    """
+    machine = detect(config.store, begun=begun)
     return replace(machine, rates=load_rates(machine, config.cache))
 
 

@@ -9,6 +9,7 @@ from snugly.engine.launch import engine_facts, learned, measured_machine
 from snugly.errors import UserError
 from snugly.machine.boxes import box as named_box
 from snugly.machine.boxes import box_of as figures_box
+from snugly.machine.load import Clock
 from snugly.model.store import Store
 from snugly.plan.box import Box, box_of
 from snugly.plan.choose import check, check_cache, stretched
@@ -69,13 +70,17 @@ class Elsewhere:
         return self in (Elsewhere(), *(Elsewhere(name) for name in HERE))
 
 
-def box_here_or(where: Elsewhere, config: Settings) -> tuple[Box, Corrections, tuple[str, ...]]:
+def box_here_or(
+    where: Elsewhere, config: Settings, begun: Clock | None = None
+) -> tuple[Box, Corrections, tuple[str, ...]]:
     """The box that is meant, what was learned from runs on it, and what was assumed of it.
+
+    `begun` is a clock read earlier, as for `measured_machine`.
 
     Raises: UserError for a name that is not known, or figures that contradict each other.
     """
     if where.is_here:
-        machine = measured_machine(config)
+        machine = measured_machine(config, begun)
         return box_of(machine, engine_facts(machine)), learned(machine), ()
     if where.name is not None:
         if where != Elsewhere(name=where.name):
@@ -100,6 +105,7 @@ def look(
     config: Settings,
     where: Elsewhere = Elsewhere(),
     types: Sequence[str] = (),
+    begun: Clock | None = None,
 ) -> Outlook:
     """Everything that can be said of `models` (or of the whole catalogue) on a box.
 
@@ -112,7 +118,7 @@ def look(
             "The question, the chat template and the answer all have to fit into it.",
             f"Ask for --context {LEAST_CONTEXT} or more.",
         )
-    box, taught, assumed = box_here_or(where, config)
+    box, taught, assumed = box_here_or(where, config, begun)
     candidates, remarks = _candidates(models, need, config, types)
     found = (search if models else survey)(box, candidates, need, taught)
     return Outlook(box, need, found, candidates, tuple(models), (*assumed, *remarks), taught)
