@@ -20,11 +20,13 @@ from snugly.model.build import build_of, weight_bytes
 from snugly.model.config import spec_of_config
 from snugly.model.quant_size import in_type
 from snugly.model.types import Attention, AttentionKind, Build, LayerWeights, ModelSpec
+from snugly.plan.speed_terms import FAMILIES, weights_in
 from snugly.plan.types import Processor
 
 ROWS = Path(__file__).parent / "data" / "speeds.csv"
 CONFIGS = Path(__file__).parents[1] / "tests" / "golden" / "configs" / "configs.json"
 GIB = 1 << 30
+FASTEST = 2.0  # times the data sheet's rate: beyond it the figure is no measurement
 
 # Bits per weight of Llama-3.1-8B in each mixture: llama.cpp tools/quantize/README.md, whose
 # table ends at IQ1_S; Q4_0, Q4_1 and MXFP4 as ggml's block sizes give them for the same model.
@@ -130,6 +132,8 @@ def read(line: dict[str, str]) -> Row:
         aside(line, prompt),
         line,
     )
+    if row.prefill_tps * 2 * params_active(build) > FASTEST * peak(place):
+        row = replace(row, prefill_aside="prompts faster than the device computes")
     cache = 4.0 * 1024 * len(build.weights) * max(answer_depth, depth)
     if not exact and cache > 0.15 * active_bytes(build):
         raise Unusable("deep in a context, and the model's cache is not known")
@@ -149,6 +153,22 @@ def aside(line: dict[str, str], prompt: int) -> str:
     if halo and re.search("hip|wmma", line["backend"]) and "hipblaslt 1" not in line["notes"]:
         return "ROCm on Strix Halo without hipBLASLt"
     return "AMDVLK, a driver that was given up" if "amdvlk" in line["backend"] else ""
+
+
+def peak(place: Processor) -> float:
+    """Operations per second of the data sheet, in whichever type has the most."""
+    return max(place.f16_flops.or_else(0.0), place.int8_ops.or_else(0.0))
+
+
+def params_active(build: Build) -> float:
+    """Weights that a token of a prompt goes through."""
+    share = build.experts_used / build.experts if build.experts else 1.0
+    dense = experts = 0.0
+    for layer in build.weights:
+        found = weights_in(layer.dense), weights_in(layer.experts)
+        dense += sum(found[0][name] for name in FAMILIES)
+        experts += sum(found[1][name] for name in FAMILIES)
+    return dense + share * experts
 
 
 def active_bytes(build: Build) -> float:
@@ -197,6 +217,12 @@ def build_for(line: dict[str, str]) -> tuple[Build, bool]:
     name = config_named(line["model"])
     if name:
         build = configured(name, quant)
+        if build and file_bytes and not 0.75 < file_bytes / build.file_bytes < 1.33:
+            # The file is of other types than it is named by, as gpt-oss "F16", whose experts
+            # are MXFP4: the mixture of as many bits per weight stands for it.
+            bits = file_bytes * 8 / build.n_params
+            quant = min(BITS, key=lambda known: abs(math.log(BITS[known] / bits)))
+            build = configured(name, quant)
         if build:
             scale = (
                 file_bytes / build.file_bytes if file_bytes else BITS[quant] / BITS[build.file_type]

@@ -36,7 +36,10 @@ from snugly.plan.speed_terms import (  # noqa: E402
     cache_row,
     decode_terms,
     experts_share,
+    fill_term,
+    flow_term,
     is_mixture,
+    overlap,
     prefill_terms,
     read_term,
     touched,
@@ -47,11 +50,13 @@ Theta = dict[str, Array]
 
 # What coefficients are drawn to: times over the data sheet's rate, then microseconds. Rough
 # values out of the rows themselves and of llama.cpp's kernels: about 10 vector operations to
-# unpack a weight of 4 bits, matrix units used to a third, some 15 us per layer of launches.
+# unpack a weight of 4 bits, matrix units used to a third, some 15 us per layer of launches;
+# a micro-batch filled up with 128 tokens more.
 PRIOR = {
     "decode": (1.15, 1.6, 6, 6, 10, 14, 20, 1.5, 3, 12, 30, 100),
-    "prefill": (2.2, 2.8, 3.2, 4, 4, 1.2, 5, 10, 40, 200),
+    "prefill": (2.2, 2.8, 3.2, 4, 4, 1.2, 5, 10, 40, 200, 1, 1),
 }
+BATCH = 2048  # llama-bench's, and Snugly's
 TO_SHARED, TO_PRIOR = 1.5, 1.5  # how strongly a coefficient is drawn
 ROUNDS, SWEEPS = 25, 60
 LEAST = 0.02  # of its prior
@@ -89,24 +94,30 @@ def prefill_features(row: Row) -> Array:
     build, rates, tokens = row.build, rates_of(row.processor), row.prompt
     share, batches = experts_share(build), -(-tokens // UBATCH)
     part = touched(share, min(tokens, UBATCH))
-    found: dict[int, tuple[Array, float]] = {}
+    found: dict[int, tuple[Array, float, float]] = {}
     total, read = np.zeros(len(PREFILL)), read_term(build.output, rates)
+    fill = fill_term(build.output, rates)
     for layer in build.weights:
         if id(layer) not in found:
             terms = np.array(prefill_terms(layer.dense, rates))
             once = read_term(layer.dense, rates) + part * read_term(layer.experts, rates)
+            more = fill_term(layer.dense, rates) + part * fill_term(layer.experts, rates)
             if layer.experts:
                 terms = terms + np.array(prefill_terms(layer.experts, rates, share))
-            found[id(layer)] = terms, once
+            found[id(layer)] = terms, once, more
         total = total + tokens * found[id(layer)][0]
         read += found[id(layer)][1]
+        fill += found[id(layer)][2]
     total[PREFILL.index("read")] = batches * read
+    total[PREFILL.index("fill")] = batches * fill
+    flow = len(build.weights) * flow_term(build.embedding_length, rates)
+    total[PREFILL.index("flow")] = tokens * flow
     mean = row.prompt_depth + tokens / 2
     look = sum(attention_ops(build, it) * min(mean, it.window or mean) for it in build.layers)
     place = PREFILL.index("attention" if row.flash_attention else "plain")
     total[place] = tokens * look / rates.matrix
     total[PREFILL.index("layer")] = batches * len(build.weights) * 1e-6
-    total *= (batches + row.count - 1) / (batches * row.count)  # GPUs work side by side
+    total *= overlap(batches, row.count, BATCH // UBATCH)
     total[PREFILL.index("hop")] = batches * (row.count - 1) * 1e-6
     return total / tokens
 

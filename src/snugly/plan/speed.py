@@ -50,11 +50,11 @@ def predict(
     decode = slower * cost.token
     deep = decode + slower * look_back(ready, cost, depth, kv_bytes)
     ubatch = min(setup.ubatch, setup.context)
-    prompt = slower_prompt * prompt_seconds(ready, cost, setup.ubatch, prompt_tokens)
+    prompt = slower_prompt * prompt_seconds(ready, cost, setup, prompt_tokens)
     one = prompt
     if ubatch != prompt_tokens:
         other = cost_of(ready, setup, placement, ubatch) if any(placement.gpu_layers) else cost
-        one = slower_prompt * prompt_seconds(ready, other, setup.ubatch, ubatch)
+        one = slower_prompt * prompt_seconds(ready, other, setup, ubatch)
     return Speed(
         _rate(1 / decode, decode_spread),
         _rate(ubatch / one, prefill_spread),
@@ -84,7 +84,7 @@ def run_times(
     depth = prompt_tokens + completion_tokens / 2
     decode = cost.token + look_back(ready, cost, depth, kv_bytes)
     prompt = max(1, prompt_tokens)
-    return 1 / decode, prompt / prompt_seconds(ready, cost, setup.ubatch, prompt)
+    return 1 / decode, prompt / prompt_seconds(ready, cost, setup, prompt)
 
 
 def place_of(

@@ -7,6 +7,7 @@ from itertools import pairwise
 from snugly.model.types import Build
 from snugly.plan.speed_lanes import UBATCH, Back, Lane, lane, looks_back
 from snugly.plan.speed_prices import Looking
+from snugly.plan.speed_terms import overlap
 from snugly.plan.types import Placement, Processor, Setup
 
 # Weights that stay in RAM may cross to the GPU for a prompt: 16 lanes of PCIe 3 (16 GB/s less
@@ -222,13 +223,13 @@ def _slowest(seen: float, depth: float, window: int, workers: float) -> float:
     return seen if cells < _DEALT else min(workers * seen, max(seen, cells))
 
 
-def prompt_seconds(ready: Ready, cost: Cost, ubatch: int, tokens: int) -> float:
+def prompt_seconds(ready: Ready, cost: Cost, setup: Setup, tokens: int) -> float:
     """Seconds of a prompt of `tokens`, from an empty cache."""
-    batches = -(-tokens // ubatch)
+    batches = -(-tokens // setup.ubatch)
     look = prompt_look(ready.back, cost.looking, tokens)
     seconds = tokens * (cost.prompt + look) + batches * cost.ubatch
     if cost.stages > 1:  # several GPUs, each on another micro-batch
-        seconds *= (batches + cost.stages - 1) / (batches * cost.stages)
+        seconds *= overlap(batches, cost.stages, setup.batch // setup.ubatch)
     return seconds
 
 

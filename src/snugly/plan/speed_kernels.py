@@ -56,6 +56,7 @@ def timed(processor: Processor, repack: bool) -> Prices:
         lambda part: sum(n / kernel(name).read_bytes_per_s for name, n in part),
         rows,
         _looking(rates, kernel("F16"), processor.kernels[0].threads),
+        0.0,
         table.layers * processor.layer_seconds,
         0.0,
         table.prompt_layers * processor.layer_seconds,

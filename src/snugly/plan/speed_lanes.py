@@ -55,7 +55,7 @@ def lane(build: Build, processor: Processor, repack: bool, flash: bool) -> Lane:
                 if layer.experts
                 else 0.0,
                 prices.step + (prices.mixture if layer.experts else 0.0),
-                prices.prompt(layer.dense, None),
+                prices.prompt(layer.dense, None) + prices.flow * build.embedding_length,
                 prices.prompt(layer.experts, share) if layer.experts else 0.0,
                 prices.read(layer.dense) + prices.prompt_step,
                 whole * prices.read(layer.experts) if layer.experts else 0.0,

@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 from snugly.model.types import Bytes
 from snugly.plan.speed_table import coefficients
-from snugly.plan.speed_terms import Rates, decode_terms, prefill_terms, read_term
+from snugly.plan.speed_terms import (
+    Rates,
+    decode_terms,
+    fill_term,
+    flow_term,
+    prefill_terms,
+    read_term,
+)
 from snugly.plan.types import Processor
 
 Price = Callable[[Bytes, float | None], float]
@@ -35,6 +42,7 @@ class Prices:
     read: Callable[[Bytes], float]  # a part, once per micro-batch
     rows: Callable[[Bytes], float]  # a part's rows, times the weights in one row
     looking: Looking
+    flow: float  # per layer, token of a prompt and element of the embedding
     step: float  # per layer and token
     mixture: float  # the same, more, where there are experts
     prompt_step: float  # per layer and micro-batch
@@ -83,14 +91,19 @@ def by_sheet(processor: Processor, flash: bool) -> Prices:
     def prompt(part: Bytes, share: float | None) -> float:
         return _dot(prefill, prefill_terms(part, rates, share))
 
+    def read(part: Bytes) -> float:
+        filled = table.prefill["fill"] * fill_term(part, rates)
+        return filled + table.prefill["read"] * read_term(part, rates)
+
     cache = table.decode["cache" if flash else "plain"] / rates.bandwidth
     attention = table.prefill["attention" if flash else "plain"] / rates.matrix
     return Prices(
         priced(token),
         priced(prompt),
-        lambda part: table.prefill["read"] * read_term(part, rates),
+        read,
         lambda part: 0.0,
         Looking(cache, cache, 0.0, 0.0, 0.0, attention, 1.0),
+        table.prefill["flow"] * flow_term(1, rates),
         table.decode["layer"] * _US,
         table.decode["mixture"] * _US,
         table.prefill["layer"] * _US,

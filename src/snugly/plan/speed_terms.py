@@ -18,8 +18,16 @@ DECODE = (
 )  # fmt: skip
 PREFILL = (
     "float", "quant", "low", "grid", "experts", "read", "attention", "plain", "layer", "hop",
+    "fill", "flow",
 )  # fmt: skip
 
+_REST = (0.0,) * (len(PREFILL) - 5)  # of which parts of a model know nothing
+# A micro-batch costs as if some tokens more were in it: kernels compute in tiles, of which the
+# last is not full, and few tokens leave matrix units idle. Of 128 the coefficient is a share.
+FILL = 128
+# Between matrices a token's activations are written and read: norms, rotations, sums, halves
+# of the feed-forward, some 20 times the embedding's width in f32 per layer.
+FLOW = 20 * 4
 FAMILIES = ("float", "q8", "k", "low", "grid")
 _BYTES_PER_WEIGHT = {name: size / count for name, count, size in TENSOR_TYPES.values()}
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -78,15 +86,36 @@ def prefill_terms(part: Bytes, rates: Rates, share: float | None = None) -> tupl
     found = weights_in(part)
     if share is not None:
         count = share * sum(found[name] for name in FAMILIES)
-        return (0.0, 0.0, 0.0, 0.0, 2 * count / rates.matrix, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return (0.0, 0.0, 0.0, 0.0, 2 * count / rates.matrix, *_REST)
     quant = found["q8"] + found["k"]
     times = [2 * n / rates.matrix for n in (found["float"], quant, found["low"], found["grid"])]
-    return (*times, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return (*times, 0.0, *_REST)
 
 
 def read_term(part: Bytes, rates: Rates) -> float:
     """Seconds in which the bytes of `part` cross the memory bus once."""
     return sum(n_bytes for _, n_bytes in part) / rates.bandwidth
+
+
+def fill_term(part: Bytes, rates: Rates) -> float:
+    """Seconds of FILL tokens more through `part`."""
+    found = weights_in(part)
+    return 2 * FILL * sum(found[name] for name in FAMILIES) / rates.matrix
+
+
+def flow_term(embedding_length: int, rates: Rates) -> float:
+    """Seconds in which a token's activations of one layer cross the memory bus."""
+    return FLOW * embedding_length / rates.bandwidth
+
+
+def overlap(batches: int, stages: int, together: int) -> float:
+    """Seconds of a prompt on several GPUs, over those on one of as much memory.
+
+    GPUs work side by side on the micro-batches of one batch, `together` of them; the next
+    batch begins when the last is through (llama-context.cpp, decode).
+    """
+    groups = -(-batches // max(1, together))
+    return (batches + groups * (stages - 1)) / (batches * stages)
 
 
 def touched(share: float, tokens: int) -> float:
