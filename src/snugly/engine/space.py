@@ -68,7 +68,7 @@ class Space:
         deadline = self._clock() + self._limits.wait
         seen = await self._seen(but=seat)
         while seen.moving and self._clock() < deadline:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self._still(seat, deadline)
             seen = await self._seen(but=seat)
         if seat.plan is None:
             return False
@@ -94,7 +94,7 @@ class Space:
                 await self._stop_busy(choice.victims, deadline)
             else:
                 await self._refuse_surely(seat, wants, seen)
-                await self._settled(deadline)
+                await self._settled(seat, deadline)
 
     async def _refuse_surely(self, seat: Seat, wants: Sequence[Need], seen: _Seen) -> None:
         """Refuse what would not fit even with all bytes back that are on the way.
@@ -109,8 +109,8 @@ class Space:
         if isinstance(choice, Rejected):
             or_refuse(choice)
 
-    async def _settled(self, deadline: float) -> None:
-        """A moment later. Raises: NotNow when it has taken too long."""
+    async def _settled(self, seat: Seat, deadline: float) -> None:
+        """Until the others have come or gone. Raises: NotNow when it has taken too long."""
         if self._clock() >= deadline:
             raise NotNow(
                 "There is no memory for this model right now.",
@@ -118,7 +118,16 @@ class Space:
                 "Try again when that is done; `snugly ps` shows what is loaded.",
                 retry_after=10,
             )
+        await self._still(seat, deadline)
+
+    async def _still(self, seat: Seat, deadline: float) -> None:
+        """Wait until no other model comes or goes, without looking at the machine meanwhile."""
         await asyncio.sleep(_LOOK_SECONDS)
+        while self._clock() < deadline and any(
+            other is not seat and other.running is None and other.plan is not None
+            for other in self._seats.values()
+        ):
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _choice(
         self, seat: Seat, wants: Sequence[Need], seen: _Seen
