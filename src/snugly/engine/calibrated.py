@@ -5,14 +5,16 @@ import json
 from importlib import metadata
 
 from snugly.engine import calibrate_store
+from snugly.engine.drafters import drafter_for
 from snugly.engine.native_found import find
-from snugly.engine.registry import NATIVE, WHEEL
+from snugly.engine.registry import ENGINES, NATIVE, WHEEL
 from snugly.engine.speculating import guess_for
 from snugly.errors import EngineError
 from snugly.machine.power import strained
 from snugly.machine.rates import fingerprint_text
 from snugly.machine.types import Machine
 from snugly.model.build import build_of
+from snugly.model.store import Store
 from snugly.model.types import ModelSpec
 from snugly.plan.calibration import Calibration, class_of, tuned
 from snugly.plan.polite import politely
@@ -62,7 +64,16 @@ def calibrated(
         plan = politely(plan, why)
     if not spec.is_causal or task in ("embed", "rerank") or engine not in _GUESSING:
         return plan
-    return speculating(plan, build_of(spec), guess_for(plan.model_path, settings))
+    build = build_of(spec)
+    guess = guess_for(plan.model_path, settings)
+    if guess.most:
+        facts = ENGINES[engine][0](machine)
+        drafter = drafter_for(plan, spec, machine, facts, Store(settings.store))
+        both = guess_for(plan.model_path, settings, drafter)
+        guessing = speculating(plan, build, both)
+        if guessing is not plan:
+            return guessing
+    return speculating(plan, build, guess)
 
 
 def _spare(settings: Settings) -> str:

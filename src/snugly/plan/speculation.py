@@ -92,6 +92,14 @@ class Smaller:
     decode_tps: float
 
 
+def worth_looking(plan: Plan) -> bool:
+    """Whether a drafter that costs nothing would be worth it."""
+    if plan.speed is None:
+        return False
+    step = plan.speed.decode_tps.expected / plan.speed.prefill_tps.expected
+    return max(drafting_gain(_ACCEPTED, n, step, 0.0) for n in _DRAFT_TOKENS) >= _WORTH
+
+
 def best_drafter(plan: Plan, smaller: Sequence[Smaller]) -> Speculation | None:
     """The drafter that promises most, or None where none is worth its bytes."""
     if plan.speed is None:
