@@ -99,6 +99,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/embeddings":
             data = [{"index": i, "embedding": [0.6, 0.8]} for i, _ in enumerate(body["input"])]
             self.answer({"data": data, "usage": {"prompt_tokens": len(data)}})
+        elif self.path == "/v1/rerank":
+            found = [{"index": i, "relevance_score": 0.5} for i, _ in enumerate(body["documents"])]
+            self.answer({"results": found, "usage": {"prompt_tokens": len(found)}})
         elif self.path == "/detokenize":
             self.answer({"content": " ".join("word" for _ in body["tokens"])})
         else:
