@@ -207,3 +207,12 @@ async def test_load_and_stop_with_the_token() -> None:
         stopped = await it.client.post("/snugly/stop", json={}, headers=key)
         assert stopped.json() == {"stopped": ["test/tiny/tiny.gguf"]}
         assert it.service.pool.residents() == ()
+
+
+async def test_a_model_without_a_scoring_head_ranks_nothing() -> None:
+    async with served() as it:
+        body = {"model": "tiny", "query": "a", "documents": ["b", "c"]}
+        answer = await it.client.post("/v1/rerank", json=body)
+        assert answer.status_code == 422
+        assert "no scoring head" in answer.text
+        assert it.service.pool.residents() == ()

@@ -193,6 +193,13 @@ def _check_mode(volume: Volume, mode: Mode) -> None:
             f"It is an encoder ({volume.spec.architecture}): it turns text into vectors.",
             "Take a chat model.",
         )
+    if mode == "rerank" and volume.spec.made_for != "rerank":
+        raise HttpFault(
+            422,
+            f"{volume.name} cannot tell how relevant a document is.",
+            "It has no scoring head (cls.weight); whatever it said would mean nothing.",
+            "Take a reranker, such as a bge-reranker or a Qwen3-Reranker.",
+        )
 
 
 def told(error: SnuglyError) -> SnuglyError:
