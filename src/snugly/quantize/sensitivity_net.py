@@ -67,19 +67,24 @@ class Net:
 
     def logits(self, x: Floats) -> Floats:
         """Logits [places, vocabulary] of what `final` gave."""
-        found = np.concatenate([product(x, rows.T, self._threads)
-                                for _, rows in self.head_slices()], axis=1)  # fmt: skip
+        vocabulary = self.weights.item(self.head).tensor.shape[1]
+        found = np.empty((len(x), vocabulary), dtype=np.float32)
+        for first, rows in self.head_slices():
+            found[:, first : first + len(rows)] = product(x, rows.T, self._threads)
         found /= np.float32(self.shape.logit_scale)
         if self.shape.logit_cap:
             cap = np.float32(self.shape.logit_cap)
-            found = cap * np.tanh(found / cap)
-        return np.asarray(found, dtype=np.float32)
+            found /= cap
+            np.tanh(found, out=found)
+            found *= cap
+        return found
 
     def head_back(self, given: Floats, logits: Floats) -> tuple[Floats, Floats]:
         """From the gradient over logits to those over the head's result and its input."""
         if self.shape.logit_cap:
             given = given * (1 - (logits / np.float32(self.shape.logit_cap)) ** 2)
-        given = given / np.float32(self.shape.logit_scale)
+        if self.shape.logit_scale != 1:
+            given = given / np.float32(self.shape.logit_scale)
         over = np.zeros((len(given), self.shape.width), dtype=np.float32)
         for first, rows in self.head_slices():
             over += product(given[:, first : first + len(rows)], rows, self._threads)

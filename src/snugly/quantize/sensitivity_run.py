@@ -112,13 +112,12 @@ class Calibration:
         for start in range(0, len(x), _BLOCK):
             part = x[start : start + _BLOCK]
             logits = self._net.logits(part)
-            wrong = np.exp(logits - logits.max(axis=1, keepdims=True))
+            wrong = logits - logits.max(axis=1, keepdims=True)
+            np.exp(wrong, out=wrong)
             wrong /= wrong.sum(axis=1, keepdims=True)
-            marks = self._draw.random(len(part))
-            sums = np.cumsum(wrong, axis=1, dtype=np.float64)
-            labels = [np.searchsorted(row, mark * row[-1])
-                      for row, mark in zip(sums, marks, strict=True)]  # fmt: skip
-            wrong[np.arange(len(part)), np.minimum(labels, wrong.shape[1] - 1)] -= 1
+            for row, mark in zip(wrong, self._draw.random(len(part)), strict=True):
+                sums = np.cumsum(row, dtype=np.float64)
+                row[min(np.searchsorted(sums, mark * sums[-1]), len(row) - 1)] -= 1
             over, result[start : start + _BLOCK] = self._net.head_back(wrong, logits)
             if start == 0:
                 self._seen(self._net.head, part, over)
