@@ -1,12 +1,19 @@
 """Predicted beside peak resident memory of the engine.
 
     python bench/memory.py [--engine native] [--contexts 2048,8192,32768] [--types F16,Q8_0]
-                           [MODEL.gguf ...]
+                           [--fill TOKENS] [--keep FILE] [MODEL.gguf ...]
     python bench/memory.py --gateway
 
 Each model at each context that it was trained for and with each type of cache, with nearly
 the whole context filled so that everything that was planned is touched. Without models: the
-embedded default. `--gateway` prints what our own process takes beside the engine's.
+embedded default.
+
+--fill: prompts of so many tokens at most. The engine zeroes the cache when it starts, so all of
+it is in memory from then on; what a longer prompt touches more is the mask of the compute
+buffer, 2 bytes per cell of the cache and token of a micro-batch.
+--keep: rows are added to this file as they are measured, and those in it are not measured again.
+
+`--gateway` prints what our own process takes beside the engine's.
 """
 
 import argparse
@@ -14,6 +21,7 @@ import asyncio
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from workload import default_model, header
 
@@ -50,9 +58,10 @@ def plan_for(spec: ModelSpec, setup: Setup, name: str) -> Plan:
     )  # fmt: skip
 
 
-async def peak(plan: Plan, name: str) -> float:
-    """Peak MiB of one run with the context nearly full."""
-    request = ChatRequest((Message("user", "word " * (plan.context - 300)),), max_tokens=30)
+async def peak(plan: Plan, name: str, fill: int) -> float:
+    """Peak MiB of one run with the context nearly full, or `fill` tokens of it."""
+    words = min(fill, plan.context) - 300
+    request = ChatRequest((Message("user", "word " * words),), max_tokens=30)
     # A prompt that fills the context of a slow machine takes its time.
     patient = replace(settings(), engine_silence_seconds=3000.0)
     running = await ENGINES[name][1](patient).start(plan)
@@ -70,6 +79,8 @@ def main() -> None:
     parser.add_argument("--contexts", default="2048,8192")
     parser.add_argument("--types", default="F16,Q8_0")
     parser.add_argument("--engine", default="xllamacpp", choices=ENGINES)
+    parser.add_argument("--fill", type=int, default=1 << 30)
+    parser.add_argument("--keep", default="")
     parser.add_argument("--gateway", action="store_true")
     asked = parser.parse_args()
     if asked.gateway:
@@ -80,20 +91,30 @@ def main() -> None:
         return
     header(f"memory: predicted / peak, {asked.engine}")
     print(f"{'model':<34}{'context':>8}{'cache':>6}{'predicted MiB':>15}{'peak MiB':>10}{'off':>8}")
+    kept = Path(asked.keep) if asked.keep else None
+    done = kept.read_text("utf-8").splitlines() if kept and kept.exists() else []
     for path in asked.models or [default_model()]:
         spec = read_spec(path)
         for context in map(int, asked.contexts.split(",")):
-            for kept in asked.types.split(","):
+            for type_name in asked.types.split(","):
+                start = f"{spec.name[:32]:<34}{context:>8}{type_name:>6}"
                 if context > spec.context_train:
                     continue
-                plan = plan_for(spec, Setup(context, kv_type=kept), asked.engine)
-                measured = asyncio.run(peak(plan, asked.engine))
-                predicted = plan.estimate.total_bytes / MiB
-                print(
-                    f"{spec.name[:32]:<34}{context:>8}{kept:>6}{predicted:>15.0f}{measured:>10.0f}"
-                    f"{predicted / measured - 1:>+8.1%}",
-                    flush=True,
-                )
+                line = next((line for line in done if line.startswith(start)), "")
+                if not line:
+                    line = start + row(spec, context, type_name, asked.engine, asked.fill)
+                    if kept:
+                        with kept.open("a", encoding="utf-8") as file:
+                            file.write(line + "\n")
+                print(line, flush=True)
+
+
+def row(spec: ModelSpec, context: int, type_name: str, engine: str, fill: int) -> str:
+    """Predicted and measured, as the rest of a line."""
+    plan = plan_for(spec, Setup(context, kv_type=type_name), engine)
+    measured = asyncio.run(peak(plan, engine, fill))
+    predicted = plan.estimate.total_bytes / MiB
+    return f"{predicted:>15.0f}{measured:>10.0f}{predicted / measured - 1:>+8.1%}"
 
 
 if __name__ == "__main__":

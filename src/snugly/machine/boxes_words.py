@@ -210,7 +210,7 @@ def _one_size(found: tuple[Sheet, ...], count: int, name: str) -> tuple[Cards, l
 
 
 def _count(piece: str) -> tuple[int, str]:
-    """How many, and of what: "2x rtx 3090", "dual a6000", "t4 x2"."""
+    """How many, and of what: "2x rtx 3090", "dual a6000", "t4 x2", "3090x2"."""
     piece = re.sub(r"^(dual|twin|two) ", "2x ", piece.strip())
     piece = re.sub(
         r"^(\d) (?=(nvidia |amd |intel )?(rtx|gtx|rx|arc|geforce|radeon) )", r"\1x ", piece
@@ -221,7 +221,25 @@ def _count(piece: str) -> tuple[int, str]:
     behind = re.search(r"^(.*?) ?\bx ?(\d{1,2})$", piece) or re.search(r"^(t4)x(2)$", piece)
     if behind:
         return max(1, min(int(behind[2]), MOST_GPUS)), behind[1]
-    return 1, piece
+    return _joined(piece) or (1, piece)
+
+
+def _joined(piece: str) -> tuple[int, str] | None:
+    """A count that is written onto a card's name: "2x3090", "3090x2", "h100*8", "x2 3090".
+
+    Only where the rest is a card by itself, and the whole is none ("r9 290x2" is one).
+    """
+    ahead = re.fullmatch(r"(\d{1,2}) ?[x*] ?(.+)|x ?(\d{1,2}) (.+)", piece)
+    behind = re.fullmatch(r"(.+?) ?[x*] ?(\d{1,2})( \d+ ?gi?b)?", piece)
+    found = []
+    if ahead:
+        found.append((ahead[1] or ahead[3], ahead[2] or ahead[4]))
+    if behind:
+        found.append((behind[2], behind[1] + (behind[3] or "")))
+    for number, name in found:
+        if _cards_named(name) and not _cards_named(piece):
+            return max(1, min(int(number), MOST_GPUS)), name
+    return None
 
 
 def _inside(parts: Parts, found: tuple[Sheet, ...], text: str) -> Parts:

@@ -307,3 +307,31 @@ def test_the_hosts_that_are_assumed_are_in_the_tables() -> None:
         model = model_of(name)
         assert model is not None
         assert model.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "card"),
+    [
+        ("3090x2", 2, "RTX 3090"), ("2x3090", 2, "RTX 3090"), ("2x 3090", 2, "RTX 3090"),
+        ("rtx3090x2", 2, "RTX 3090"), ("3090*2", 2, "RTX 3090"), ("x2 3090", 2, "RTX 3090"),
+        ("h100x8", 8, "H100"), ("2x4060ti 16gb", 2, "4060 Ti 16 GB"), ("p40x3", 3, "P40"),
+        ("radeon r9 290x2", 1, "290X2"), ("rtx4090x4 128gb ram", 4, "RTX 4090"),
+    ],
+)  # fmt: skip
+def test_counts_written_onto_a_cards_name(text: str, count: int, card: str) -> None:
+    names = [gpu.name.or_else("") for gpu in box(text).gpus]
+    assert len(names) == count
+    assert all(card in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("text", "processor"),
+    [
+        ("i3-10100", "Core i3-10100"), ("i3 12100f", "Core i3-12100"),
+        ("core i3 8100", "Core i3-8100"), ("rpi5 8gb", "Cortex-A76"), ("rpi 5", "Cortex-A76"),
+        ("raspi 4 4gb", "Cortex-A72"), ("raspberrypi5 8gb", "Cortex-A76"),
+        ("rpi 4b 8gb", "Cortex-A72"), ("raspberry pi 3b+", "Cortex-A53"),
+    ],
+)  # fmt: skip
+def test_small_machines_by_their_short_names(text: str, processor: str) -> None:
+    assert box(text).cpu.model.value == processor
