@@ -33,17 +33,21 @@ class Memory:
         """The folder that the engine saves to and restores from."""
         return str(self.store.landing)
 
+    def there(self) -> "Memory | None":
+        """Itself where its folder is there, or could be made again; else None."""
+        try:
+            self.store.open()
+        except OSError:  # a cache that cannot be written to: everything else works
+            return None
+        return self
+
 
 def memory_of(settings: Settings, build: str) -> Memory | None:
     """The memory of an engine, its folder made; None where it is turned off or cannot be."""
     if settings.prefix_cache_bytes == 0:
         return None
     store = PrefixStore(folder_of(settings.cache), settings.prefix_cache_bytes)
-    try:
-        store.open()
-    except OSError:  # a cache that cannot be written to: everything else works
-        return None
-    return Memory(store, build)
+    return Memory(store, build).there()
 
 
 def folder_of(cache: Path) -> Path:
