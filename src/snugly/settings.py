@@ -93,6 +93,11 @@ class Settings:
         description="Whether models run with half of the threads and low priority: never, on a"
         " battery or a hot machine, or always.",
     )
+    calibrate_quietly: bool = setting(
+        default=True,
+        description="Whether `snugly serve` measures by itself which engine and settings are"
+        " fastest, a minute in all for each class of models, while nobody asks anything.",
+    )
     follow_load: bool = setting(
         default=True,
         description="Whether `snugly serve` starts a model anew with other threads, between its"

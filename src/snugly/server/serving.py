@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 
+from snugly.engine.calibrate_quietly import Quietly
 from snugly.engine.calibrated import calibrated
 from snugly.engine.launch import engine_facts, measured_machine
 from snugly.engine.pool import Pool
@@ -209,12 +210,16 @@ async def serve(
         say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
         # Requests are taken while the first models load, and wait for them; signals too.
         loading = asyncio.create_task(_load_first(service, first, say))
+        quiet = Quietly(config, lambda: measured_machine(config), pool.residents)
+        measuring = asyncio.create_task(quiet.run()) if config.calibrate_quietly else None
         loading.add_done_callback(lambda _: _end_if_failed(server, loading))
         try:
             await server.serve(sockets=[bound])
         finally:
-            loading.cancel()
-            await asyncio.wait({loading})
+            left = {task for task in (loading, measuring) if task is not None}
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
         if not loading.cancelled():
             loading.result()
 
