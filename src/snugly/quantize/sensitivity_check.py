@@ -1,6 +1,6 @@
 """Whether what we compute is what the engine computes, on a few places of a text.
 
-The engine is shown the first layers alone, in a file of their own between embeddings and head:
+The engine is shown the first layers alone, in a file of their own with the embeddings:
 all layers of a decoder are computed alike, and a file of F16 as a whole would be read into
 memory for nothing. Where that cannot be done, or the first layers differ, it is shown all.
 """
@@ -31,6 +31,8 @@ PLACES = 96  # that are compared
 _TRUSTED = 0.05
 _LAYERS = 2
 _LAYER = re.compile(r"blk\.(\d+)\.")
+# Left out: every build that is known takes the embeddings instead, and both are large.
+_HEAD = "output.weight"
 _ARRAY = 9  # GGUF's number of the type
 
 
@@ -91,6 +93,8 @@ def _written(source: Source, path: Path, key: str, layers: int) -> bool:
     """Whether there was room."""
     kept, offset = [], 0
     for item in source.tensors:
+        if item.tensor.name == _HEAD:
+            continue
         layer = _LAYER.match(item.tensor.name)
         if layer is None or int(layer[1]) < layers:
             kept.append(replace(item, tensor=replace(item.tensor, offset=offset)))
