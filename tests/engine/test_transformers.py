@@ -93,6 +93,20 @@ def test_losses_of_both_against_the_source_and_of_the_source_against_itself(
     assert 1e-6 < of["int8"].kld.value < of["nf4-dq"].kld.value
 
 
+def test_the_answers_that_changed(
+    source: Path, four_bit: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, text = tmp_path / "asked.txt", tmp_path / "text.txt"
+    asked.write_text("1 2 3\n4 5\n")
+    text.write_text(TEXT.text)
+    assert run(["compare", str(source), str(four_bit.path), "--questions", str(asked),
+                "--max-tokens", "4", "--text", str(text), "--context", "64", "--chunks", "1",
+                "--threads", "1", "--json"]) == 0  # fmt: skip
+    answers = json.loads(capsys.readouterr().out)["compared"][0]["answers"]
+    assert [pair["question"] for pair in answers] == ["1 2 3", "4 5"]
+    assert all(pair["base"] for pair in answers)
+
+
 def test_inspect_shows_a_quantized_checkpoint(
     four_bit: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ def compare(
     ----------
     base
         The model that is right: a GGUF file, an installed model, or a folder with a Hugging
-        Face checkpoint (needs torch).
+        Face checkpoint (an extra: transformers).
     other
         The model that is measured against it.
     others
@@ -176,12 +176,6 @@ def _answers(paths: list[str], questions: str, max_tokens: int) -> list[list[Any
     from snugly.quantize.measure_answers import Pair, ask, read_questions
 
     asked = read_questions(questions)
-    for path in paths:
-        if os.path.isdir(path):
-            raise UserError(
-                f"{path} cannot be asked.", "Only GGUF models answer questions here.",
-                "Leave --questions out, or make a GGUF with `snugly quantize`.",
-            )  # fmt: skip
     said = []
     for path in paths:
         with steps(f"Asking {os.path.basename(path)}") as watch:

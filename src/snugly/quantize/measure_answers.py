@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from snugly.chat.types import ChatRequest, Message
 from snugly.engine.launch import launched, prepare
 from snugly.errors import UserError
+from snugly.quantize.jobs_pool import usable_threads
+from snugly.quantize.measure_process import answers as process_answers
 
 Said = Callable[[int, int, str], None]
 
@@ -70,8 +73,12 @@ def ask(
 ) -> list[str]:
     """The model's answer to each question, without chance; it is gone afterwards.
 
-    Raises: EngineError, DoesNotFit, BadModelFile.
+    A GGUF is asked by the engine, a checkpoint's folder by transformers (an extra).
+
+    Raises: EngineError, DoesNotFit, BadModelFile, UserError.
     """
+    if os.path.isdir(model):
+        return _ask_checkpoint(model, questions, max_tokens, said)
     ready = prepare(model)
 
     async def answers() -> list[str]:
@@ -88,6 +95,19 @@ def ask(
         return found
 
     return asyncio.run(answers())
+
+
+def _ask_checkpoint(
+    folder: str, questions: Sequence[str], max_tokens: int, said: Said | None
+) -> list[str]:
+    config = {"task": "ask", "source": folder, "questions": list(questions),
+              "max_tokens": max_tokens, "threads": usable_threads()}  # fmt: skip
+    found: list[str] = []
+    for answer in process_answers(config):
+        found.append(str(answer["answer"]))
+        if said:
+            said(len(found), len(questions), questions[len(found) - 1])
+    return found
 
 
 def changed_words(base: str, other: str) -> list[tuple[str, str, str]]:

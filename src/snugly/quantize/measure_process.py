@@ -23,6 +23,8 @@ def answers(
     # Large arrays come and go: the C library gives each back to the system and has the next one
     # filled with zeros anew, a fifth of the time, unless told to keep them (glibc mallopt).
     kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+    if config.get("task") in ("checkpoint", "ask"):
+        kept = {}  # whole models of transformers come and go once, and are given back
     # Threads of torch that wait must sleep: spinning on cores that others used too, SmolLM2 in
     # NF4 took 146 s for 8 tokens instead of 1.1. No kernel of the hub is ever fetched and run.
     torch = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

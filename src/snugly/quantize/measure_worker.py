@@ -99,10 +99,18 @@ def checkpoint(config: dict[str, Any], say: Say) -> None:
     make(config, say)
 
 
+def ask(config: dict[str, Any], say: Say) -> None:
+    """Answers of a checkpoint; see `transformers_worker`, which needs an extra."""
+    from snugly.quantize import transformers_worker
+
+    transformers_worker.ask(config, say)
+
+
 TASKS: dict[str, Callable[[dict[str, Any], Say], None]] = {
     "compare": compare,
     "calibrate": calibrate,
     "checkpoint": checkpoint,
+    "ask": ask,
 }
 
 

@@ -1,4 +1,4 @@
-"""What the process that runs transformers does to make a checkpoint. Needs torch: an extra.
+"""What the process that runs transformers does: make a checkpoint, ask one. Needs an extra.
 
 For worker processes alone (see `measure_worker`): imports are heavy, libraries print what they
 like, and memory is the system's again when the process ends.
@@ -56,6 +56,31 @@ def make(config: dict[str, Any], say: Say) -> None:
          "remarks": [remark] if remark else [],
          "versions": {name: _version(name) for name in
                       ("torch", "transformers", "bitsandbytes")}})  # fmt: skip
+
+
+def ask(config: dict[str, Any], say: Say) -> None:
+    """The answer of a checkpoint to each question, always taking its likeliest word.
+
+    `source`: its folder; `questions`, `max_tokens`, `threads`.
+    """
+    torch, transformers = libraries(int(config["threads"]))
+    tokenizer = _tokenizer(transformers, config["source"])
+    model = _loaded(transformers, config["source"], dtype="auto")
+    for question in config["questions"]:
+        if tokenizer.chat_template:
+            inputs = tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], add_generation_prompt=True,
+                return_tensors="pt", return_dict=True,
+            )  # fmt: skip
+        else:
+            inputs = tokenizer(question, return_tensors="pt")
+        with torch.inference_mode():
+            said = model.generate(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+                max_new_tokens=int(config["max_tokens"]), do_sample=False,
+            )[0]  # fmt: skip
+        new = said[inputs["input_ids"].shape[1] :]
+        say({"answer": str(tokenizer.decode(new, skip_special_tokens=True)).strip()})
 
 
 def scale_bytes(model: Any) -> int:
