@@ -1,12 +1,21 @@
 """Calls for certain: told in words, bound by a schema, read back as calls."""
 
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
-from snugly.chat.types import ChatRequest, Message, Tool, ToolChoice
+from snugly.chat.types import (
+    ChatRequest,
+    Delta,
+    Message,
+    Tool,
+    ToolCallPiece,
+    ToolChoice,
+    Usage,
+)
 from snugly.history import requests
 from snugly.history.opening import opened
-from snugly.server.forcing import forced, must_be_forced
+from snugly.server.forcing import forced, knows_tools, must_call, or_else
 from tests.server.making import TOKEN, served
 
 WEATHER = Tool("weather", "Of a city", {"type": "object", "properties": {"city": {}}})
@@ -18,10 +27,36 @@ ASKED = ChatRequest(
 )
 
 
-def test_only_a_template_without_tools_needs_it() -> None:
-    assert must_be_forced(ASKED, "{{ messages }}")
-    assert not must_be_forced(ASKED, "{% if tools %}...")
-    assert not must_be_forced(ChatRequest(ASKED.messages, tools=(WEATHER,)), "{{ messages }}")
+def test_only_what_must_be_a_call_is_forced() -> None:
+    assert must_call(ASKED)
+    assert not must_call(ChatRequest(ASKED.messages, tools=(WEATHER,)))
+    assert knows_tools("{% if tools %}...")
+    assert not knows_tools("{{ messages }}")
+
+
+USAGE = Usage(9, 5, 0, 1.0, 1.0, 1.0, 1.0)
+CALL = Delta(tool_calls=(ToolCallPiece(0, "1", "clock", "{}"),))
+
+
+async def told(*deltas: Delta) -> AsyncGenerator[Delta, None]:
+    for delta in deltas:
+        yield delta
+
+
+async def test_words_before_a_call_come_with_it_and_nothing_is_asked_again() -> None:
+    end = Delta(finish_reason="tool_calls", usage=USAGE)
+    found = [d async for d in or_else(told(Delta("so"), CALL, end), told(Delta("never")))]
+    assert found == [Delta("so"), CALL, end]
+
+
+async def test_an_answer_without_a_call_gives_way_to_a_forced_one() -> None:
+    words = told(Delta("I cannot"), Delta(finish_reason="stop", usage=USAGE))
+    end = Delta(finish_reason="tool_calls", usage=USAGE)
+    found = [d async for d in or_else(words, told(CALL, end))]
+    assert found[0] == CALL
+    assert found[1].usage is not None
+    assert found[1].usage.completion_tokens == 10
+    assert "cannot" not in "".join(delta.text for delta in found)
 
 
 def test_the_tools_are_told_in_words_and_the_schema_leaves_nothing_but_a_call() -> None:

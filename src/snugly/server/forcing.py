@@ -1,9 +1,10 @@
-"""A call of a tool for certain, from a model whose chat template knows no tools. Pure.
+"""A call of a tool for certain, where `tool_choice: "required"` asks for one. Pure.
 
-Where a template has no place for tools, llama-server lets such a model write words before the
-call that `tool_choice: "required"` asks for, and it never comes to one. So the tools are told
-in words, and the answer is bound to a JSON schema that leaves nothing but a call of one of
-them; `engine.loose_calls` reads it back.
+llama-server lets a model write words before the call, and some never come to one: those whose
+template has no place for tools, and small ones that have. So the tools are told in words, and
+the answer is bound to a JSON schema that leaves nothing but a call of one of them;
+`engine.loose_calls` reads it back. A template that knows tools is tried first: its model was
+trained on that.
 """
 
 import json
@@ -21,10 +22,14 @@ _WORDS = (
 )
 
 
-def must_be_forced(request: ChatRequest, template: str) -> bool:
-    """Whether a call is asked for that the model's template cannot bring about."""
-    wanted = request.tool_choice.mode == "required" and bool(request.tools)
-    return wanted and "tools" not in template
+def must_call(request: ChatRequest) -> bool:
+    """Whether nothing but a call will do."""
+    return request.tool_choice.mode == "required" and bool(request.tools)
+
+
+def knows_tools(template: str) -> bool:
+    """Whether a chat template has a place for tools."""
+    return "tools" in template
 
 
 def callable_tools(request: ChatRequest) -> tuple[Tool, ...]:
@@ -85,3 +90,33 @@ async def as_calls(
         async for delta in deltas:
             for found in calls.feed(delta):
                 yield found
+
+
+async def or_else(
+    first: AsyncGenerator[Delta, None], again: AsyncGenerator[Delta, None]
+) -> AsyncGenerator[Delta, None]:
+    """The first answer if it comes to a call, else the other one; nothing is told before.
+
+    The words of a first answer without a call are lost; its tokens are counted.
+    """
+    held: list[Delta] = []
+    called = False
+    async with aclosing(first):
+        async for delta in first:
+            called = called or bool(delta.tool_calls)
+            held.append(delta)
+            if called:
+                for piece in held:
+                    yield piece
+                held = []
+    if called:
+        await again.aclose()
+        return
+    spent = sum(piece.usage.completion_tokens for piece in held if piece.usage is not None)
+    async with aclosing(again):
+        async for delta in again:
+            usage = delta.usage
+            if usage is not None and spent:
+                counted = replace(usage, completion_tokens=usage.completion_tokens + spent)
+                delta = replace(delta, usage=counted)
+            yield delta

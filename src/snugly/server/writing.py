@@ -18,7 +18,14 @@ from snugly.errors import PromptTooLong
 from snugly.server.calls import Call
 from snugly.server.dialects.types import Body, Reply, Writer
 from snugly.server.filling import filled
-from snugly.server.forcing import as_calls, callable_tools, forced, must_be_forced
+from snugly.server.forcing import (
+    as_calls,
+    callable_tools,
+    forced,
+    knows_tools,
+    must_call,
+    or_else,
+)
 from snugly.server.pictures import check_seeing, check_sight
 from snugly.server.scoring import ends_with_prompt, prompt_scores, scored, to_be_scored
 from snugly.server.security import holder_of
@@ -151,16 +158,10 @@ async def gathered(call: Call, deltas: AsyncGenerator[Delta, None]) -> tuple[Ans
 
 async def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
     """The pieces of all answers, one answer after the other."""
-    running = lent.lease.running
     if isinstance(request, ChatRequest):
         asked = advise(request, lent.volume)
-        tools = callable_tools(asked)
-        force = must_be_forced(asked, lent.volume.spec.chat_template)
-        asked = forced(asked) if force else asked
         for choice in range(asked.n):
-            stream = _bounded(running.stream(_alone(asked, choice)), lent.lease.plan.context)
-            stream = as_calls(stream, tools) if force else stream
-            async for delta in _one(stream, choice):
+            async for delta in _one(_chatted(lent, _alone(asked, choice)), choice):
                 yield delta
         return
     prompts = (
@@ -172,6 +173,17 @@ async def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGener
         for choice in range(index * request.n, (index + 1) * request.n):
             async for delta in _completed(lent, request, prompt, choice):
                 yield delta
+
+
+def _chatted(lent: Lent, request: ChatRequest) -> AsyncGenerator[Delta, None]:
+    """One answer; a call where that is what it must be."""
+    running, context = lent.lease.running, lent.lease.plan.context
+    plain = _bounded(running.stream(request), context)
+    if not must_call(request):
+        return plain
+    bound = _bounded(running.stream(forced(request)), context)
+    surely = as_calls(bound, callable_tools(request))
+    return or_else(plain, surely) if knows_tools(lent.volume.spec.chat_template) else surely
 
 
 async def _completed(
