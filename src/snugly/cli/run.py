@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from snugly.cli.render import note, print_json, visible
 from snugly.engine.beside import Beside
 from snugly.engine.launch import Prepared, launched, prepare
 from snugly.errors import EngineError, SnuglyError
+from snugly.plan.polite import politely
 
 
 def run(
@@ -33,6 +35,7 @@ def run(
     temperature: Annotated[float | None, Parameter(validator=Number(gte=0, lte=2))] = None,
     seed: Annotated[int | None, Parameter(validator=Number(gte=0, lt=2**32))] = None,
     schema: str | None = None,
+    polite: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     stats: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -64,6 +67,8 @@ def run(
         Makes the same prompt come out the same.
     schema
         Answer in JSON that satisfies this schema: a file, JSON, or the word json.
+    polite
+        Take half of the threads, with low priority: on a battery, beside other work.
     as_json
         Print one JSON document: the answer, token counts, times and memory.
     stats
@@ -76,6 +81,8 @@ def run(
     text = compose(prompt, piped_text(), files)
     turns = ([Message("system", system)] if system else []) + [Message("user", text)]
     ready = _prepare(model, context, kv)
+    if polite:
+        ready = replace(ready, plan=politely(ready.plan, "that was asked for"))
     advised = ready.sampling
     request = ChatRequest(
         tuple(turns),

@@ -21,6 +21,7 @@ def serve(
     cert: Path | None = None,
     key: Path | None = None,
     no_token: Annotated[bool, Parameter(negative="")] = False,
+    polite: Annotated[bool, Parameter(negative="")] = False,
     verbose: Annotated[bool, Parameter(negative="")] = False,
     log_json: Annotated[bool, Parameter(negative="")] = False,
     install: Annotated[bool, Parameter(negative="")] = False,
@@ -48,6 +49,8 @@ def serve(
         Key of the certificate, in PEM.
     no_token
         Serve without any token: nothing that changes models can be done then.
+    polite
+        Run models with half of the threads and low priority: on a battery, beside other work.
     verbose
         Say every request on standard error, without its words.
     log_json
@@ -63,6 +66,7 @@ def serve(
         from snugly.cli.service import install_or_remove
 
         words = options(model or [], host, port, tls, cert, key, no_token)
+        words += ("--polite",) if polite else ()
         install_or_remove(words, remove=uninstall)
         return
     from snugly.server import serving
@@ -75,6 +79,7 @@ def serve(
     if (cert is None) != (key is None):
         raise UserError("A certificate and its key belong together.", "", "Give --cert and --key.")
     changes: dict[str, Any] = {"serve_host": host, "serve_port": port}
+    changes["polite"] = "on" if polite else None
     config = replace(settings(), **{k: v for k, v in changes.items() if v is not None})
     as_json = log_json or not sys.stderr.isatty()
     with logged(log_path(config.history), as_json=as_json, verbose=verbose):
