@@ -4,11 +4,10 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from snugly.engine import offers
-from snugly.engine.calibrated import calibrated
 from snugly.engine.registry import DEFAULT, ENGINES
-from snugly.engine.types import Running
 from snugly.errors import EngineError, HistoryError, SnuglyError, UnknownModel, UserError
 from snugly.history.measurements import recent
 from snugly.machine.detect import detect
@@ -32,6 +31,9 @@ from snugly.plan.tasks import task_named
 from snugly.plan.types import EngineFacts, Fit, Need, Placement, Plan
 from snugly.settings import Settings, settings
 from snugly.units import GiB, format_bytes, format_count
+
+if TYPE_CHECKING:
+    from snugly.engine.types import Running
 
 Say = Callable[[str], None]
 _TEACHING = 200  # latest runs that are looked at
@@ -75,7 +77,7 @@ class Prepared:
 class Launched:
     """A model that is ready to answer, and what led to it."""
 
-    running: Running
+    running: "Running"
     plan: Plan
     installed: Installed
     sampling: Sampling
@@ -201,6 +203,8 @@ def _planned(installed: Installed, machine: Machine, need: Need) -> Prepared:
         raise refusal(rejected(box, candidate, need))
     fit = stretched(box, fit, need, taught)
     plan = plan_of(box, fit, installed.path)
+    from snugly.engine.calibrated import calibrated  # here: `snugly plan` needs none of it
+
     plan = calibrated(plan, spec, machine, settings(), need.task, facts.name)
     way = Way(box, fit, machine)
     return Prepared(installed, spec, plan, advised(installed), installed.ref, way)
