@@ -6,7 +6,7 @@ from dataclasses import replace
 from snugly.errors import UserError
 from snugly.machine.types import Machine
 from snugly.model.build import build_of
-from snugly.model.types import ModelSpec
+from snugly.model.types import Build, ModelSpec
 from snugly.plan.batch import spread
 from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
@@ -22,6 +22,8 @@ from snugly.units import format_bytes
 
 ROOMY_CONTEXT = 8192  # what is taken without asking when it fits
 MOST_CONTEXT = 32768  # more than this only when asked for: the cache is paid up front
+_MOST_KEPT = 64  # models: more than anybody serves in turn
+_builds: dict[int, tuple[ModelSpec, Build]] = {}
 
 
 def choose(
@@ -36,12 +38,26 @@ def choose(
     Raises: UserError if the context asked for is out of the model's range.
     """
     box = box_of(machine, engine)
-    candidate = candidate_of(build_of(spec), spec.path)
+    candidate = candidate_of(_build(spec), spec.path)
     check(candidate, need)
     fit = best_way(box, candidate, need, learned)
     if fit is None:
         return rejected(box, candidate, need)
     return plan_of(box, stretched(box, fit, need, learned), spec.path)
+
+
+def _build(spec: ModelSpec) -> Build:
+    """What is planned of a model, made once for as long as it is in use.
+
+    A server plans the same model with every load, and what is known of each build is kept
+    (`plan.profile`): a build of its own per plan would be kept with it.
+    """
+    found = _builds.get(id(spec))
+    if found is None or found[0] is not spec:
+        if len(_builds) >= _MOST_KEPT:
+            _builds.clear()
+        found = _builds[id(spec)] = spec, build_of(spec)
+    return found[1]
 
 
 def check(candidate: Candidate, need: Need) -> None:
