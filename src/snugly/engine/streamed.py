@@ -35,6 +35,7 @@ class Streamed(asyncio.Protocol):
         self._clock: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._paused = self._complete = False
+        self._open_ended = True  # until a header tells where the body ends
         self._failure: Exception | None = None
         self.status = 0  # 0 until the headers are here
 
@@ -124,10 +125,8 @@ class Streamed(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
-        """The engine said its last word; an answer without a length ends so."""
-        # llhttp knows whether the end was allowed; for an answer that is cut off it is not
-        # "finished in the middle": the stream's own [DONE] decides that.
-        if self.status and self._ends_with_connection:
+        """The engine said its last word; a body without a length ends so, and no other."""
+        if self.status and self._open_ended:
             self._complete = True
             self._wake()
         return False
@@ -139,12 +138,10 @@ class Streamed(asyncio.Protocol):
 
     # ---- what the parser calls
 
-    _ends_with_connection = True
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header: only those that tell where the body ends matter."""
         if name.lower() in (b"content-length", b"transfer-encoding"):
-            self._ends_with_connection = False
+            self._open_ended = False
 
     def on_headers_complete(self) -> None:
         """The status is known."""
