@@ -135,10 +135,15 @@ async def test_nobody_is_faster_because_of_what_another_asked(
         assert usage.cached_tokens > 270
 
 
+async def test_without_a_disk_slots_still_belong_to_their_holders(smollm2: Path) -> None:
+    async with started("xllamacpp", smollm2, None) as running:
+        for holder, least, most in (("me", 0, 0), ("me", 270, 2048), ("you", 0, 0)):
+            _, usage = await answer(running, ask("Which cat?", holder=holder))
+            assert least <= usage.cached_tokens <= most
+
+
 async def test_a_question_goes_to_the_slot_that_has_read_its_document(smollm2: Path) -> None:
-    folder = PrefixStore(Path(os.environ["SNUGLY_CACHE"]) / "none", 0)  # nothing is ever saved
-    folder.open()
-    async with started("xllamacpp", smollm2, folder, slots=2) as running:
+    async with started("xllamacpp", smollm2, None, slots=2) as running:
         for document in (ROWS, OTHER):
             _, usage = await answer(running, ask("Which cat?", document))
             assert usage.cached_tokens < 100

@@ -56,10 +56,11 @@ class LlamaCpp:
             config["pooling"] = await asyncio.to_thread(pooling, plan.model_path, mode)
         process = EngineProcess(self.command, address)
         # llama-server saves no slots of models that see (server-context.cpp).
-        memory = self.memory if mode == "generate" and not plan.projector else None
+        writes = mode == "generate"
+        memory = self.memory.there() if self.memory and writes and not plan.projector else None
         config["slot_folder"] = memory.slot_folder if memory else ""
         return await started(
-            plan, process, config, self.start_seconds, self.silence_seconds, memory
+            plan, process, config, self.start_seconds, self.silence_seconds, writes, memory
         )
 
 

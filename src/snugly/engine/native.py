@@ -61,7 +61,8 @@ class NativeLlama:
         if self.found is None or why:
             raise EngineError("There is no llama-server to start.", f"{why}.")
         address = new_address() if self.found.sockets else new_address("win32")
-        memory = self.memory if mode == "generate" and not plan.projector else None
+        writes = mode == "generate"
+        memory = self.memory.there() if self.memory and writes and not plan.projector else None
         kept = ["--slot-save-path", memory.slot_folder] if memory else []
         words = [*arguments(plan, address, mode, self.found.options), *kept]
         config = {
@@ -71,7 +72,7 @@ class NativeLlama:
         }
         process = NativeProcess(_WORKER, address)
         return await started(
-            plan, process, config, self.start_seconds, self.silence_seconds, memory
+            plan, process, config, self.start_seconds, self.silence_seconds, writes, memory
         )
 
 

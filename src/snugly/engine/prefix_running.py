@@ -33,11 +33,11 @@ class Remembering(LlamaCppRunning):
     """A worker that answers, and goes on from what it has read before, by whomever it may."""
 
     def __init__(
-        self, plan: Plan, process: EngineProcess, silence_seconds: float, memory: Memory
+        self, plan: Plan, process: EngineProcess, silence_seconds: float, memory: Memory | None
     ) -> None:
         super().__init__(plan, process, silence_seconds)
         self._slots = [Slot(number) for number in range(plan.setup.n_seq)]
-        self._keeper = Keeper(plan, memory, self._slots, self._act)
+        self._keeper = None if memory is None else Keeper(plan, memory, self._slots, self._act)
         self._clock = 0
         self._gate = asyncio.Lock()  # held while a slot that nobody uses is saved
         self._saver: asyncio.Task[None] | None = None
@@ -82,10 +82,13 @@ class Remembering(LlamaCppRunning):
 
         A worker that is started for the same model afterwards goes on from it.
         """
+        keeper = self._keeper
+        if keeper is None:
+            return
         async with self._gate:
             for slot in self._slots:
-                if not slot.busy and self._keeper.due(slot):
-                    await self._keeper.save(slot)
+                if not slot.busy and keeper.due(slot):
+                    await keeper.save(slot)
 
     # ---- one answer
 
@@ -121,12 +124,13 @@ class Remembering(LlamaCppRunning):
         slot.used = self._clock
         recalled: tuple[Entry, int] | None = None
         try:
-            recalled = await self._keeper.recall(slot, request.holder, words, trail)
+            if self._keeper is not None:
+                recalled = await self._keeper.recall(slot, request.holder, words, trail)
             yield slot
         finally:
             slot.busy = False
             self._learn(slot, request.holder, words, heard)
-            if recalled is not None and heard.tokens:
+            if recalled is not None and heard.tokens and self._keeper is not None:
                 await self._keeper.judge(*recalled, heard.cached)
 
     def _chosen(self, request: _Request, trail: Trail) -> Slot | None:
@@ -139,21 +143,23 @@ class Remembering(LlamaCppRunning):
         before, slot.trail = slot.trail, trail_of(holder, words + heard.words)
         slot.kept = slot.kept * before.shared(slot.trail) // max(1, before.n_bytes)
         slot.tokens = heard.tokens
+        if self._keeper is None:
+            return
         self._keeper.rates.read(heard.read, heard.read_tps)
         if heard.tokens and (self._saver is None or self._saver.done()):
-            self._saver = asyncio.create_task(self._save_when_idle())
+            self._saver = asyncio.create_task(self._save_when_idle(self._keeper))
 
-    async def _save_when_idle(self) -> None:
+    async def _save_when_idle(self, keeper: Keeper) -> None:
         while self.alive:
             await asyncio.sleep(_IDLE_SECONDS)
             if any(slot.busy for slot in self._slots):
                 continue
             async with self._gate:
                 idle = [slot for slot in self._slots if not slot.busy]
-                due = [slot for slot in idle if self._keeper.due(slot, _GROWN)]
+                due = [slot for slot in idle if keeper.due(slot, _GROWN)]
                 if not due or len(idle) < len(self._slots):
                     return
-                await self._keeper.save(due[0])
+                await keeper.save(due[0])
 
     async def _act(self, slot: Slot, action: str, name: str) -> dict[str, Any] | None:
         """Save, restore or erase a slot. None where the engine refused.

@@ -19,11 +19,13 @@ async def started(
     config: dict[str, Any],
     start_seconds: float,
     silence_seconds: float,
+    has_slots: bool = False,
     memory: Memory | None = None,
 ) -> LlamaCppRunning:
     """Start `process` with `config` on its stdin and wait until it answers.
 
-    With a `memory` it goes on from what was read before it was started.
+    With `has_slots` requests go to the slot that knows them, and nobody's to another's; with a
+    `memory` it goes on from what was read before it was started.
 
     Raises: EngineError with the cause; nothing is left running then.
     """
@@ -36,9 +38,9 @@ async def started(
         await process.stop()
         raise
     running = (
-        LlamaCppRunning(plan, process, silence_seconds)
-        if memory is None
-        else Remembering(plan, process, silence_seconds, memory)
+        Remembering(plan, process, silence_seconds, memory)
+        if has_slots
+        else LlamaCppRunning(plan, process, silence_seconds)
     )
     running.guessed = Guessed(plan.model_path, plan.speculation, settings().cache)
     return running
