@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from snugly.quantize.types import Quantized
 
 
+# Types of GGUF files that transformers has too, under its own names.
+_ALIKE = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 DEFAULT = "Q4_K_M"  # llama.cpp's own advice, and what most publishers upload first
 
 
@@ -127,6 +129,9 @@ def quantize(
         print_json(document(done, recipe.to))
     else:
         _print(done)
+    plain = _ALIKE.get(to.upper(), "")
+    if plain and opened.source.paths[0].endswith(".safetensors"):
+        note(f"It is a GGUF file; `--to {plain}` makes a checkpoint of transformers.")
 
 
 def _refuse_contradictions(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.golden.checkpoints.small_checkpoints import write
 
+from snugly.cli.app import run
 from snugly.errors import BadModelFile, EngineError, UserError
 from snugly.model.footprint import DTYPES as COUNTED
 from snugly.quantize import transformers_libraries, transformers_make
@@ -61,6 +62,25 @@ def test_it_appears_whole_with_its_licence_and_says_how_it_was_made(
     assert (said["to"], said["from"], said["versions"]) == ("nf4", "qwen2", {"torch": "2"})
     assert (made.path / "LICENSE").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "qwen2"]
+
+
+def test_the_command_says_what_it_takes_and_what_it_answers(
+    source: Path, worker: list[dict[str, Any]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(transformers_libraries, "demand", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert run(["quantize", str(source), "--to", "int8"]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == "qwen2-int8"
+    assert "get_memory_footprint() prints 0.0 MB" in said.err
+    assert "Paris" in said.err
+    assert run(["quantize", str(source), "--to", "nf4", "--out", "mine", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["to"], document["path"]) == ("nf4", str(tmp_path / "mine"))
+    assert run(["quantize", str(source), "--to", "nf4", "--imatrix", "x.gguf"]) == 2
+    assert "takes --out and --threads" in capsys.readouterr().err
+    assert len(worker) == 2
 
 
 def test_nothing_is_left_when_it_fails(
