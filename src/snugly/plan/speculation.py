@@ -22,8 +22,9 @@ _F32 = 4
 # Loss that turns guessing off, as a share of the time for writing: half of the 2% that it may
 # cost, because what is seen is an estimate.
 LOSS = 0.01
-# Tokens that must have been written before anything is concluded: four usual chat answers.
-_ENOUGH_TOKENS = 1024
+# Tokens that must have been written before anything is concluded: two or three chat answers.
+# A loss of a tenth has then cost a fiftieth of 2,560 tokens, some thirteen answers.
+_ENOUGH_TOKENS = 512
 # How much an older answer counts beside the next one: half after 34 answers.
 _FADING = 0.98
 # What part of a drafter's guesses is right: Leviathan et al. 2023 (arXiv:2211.17192), table 3,

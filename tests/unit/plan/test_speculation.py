@@ -81,21 +81,21 @@ def test_an_accepted_token_saves_a_step_and_each_check_costs() -> None:
 
 
 def test_it_pays_until_enough_was_seen_and_as_long_as_it_does() -> None:
-    bad = Tally().plus(1000, 600, 0, 11_200.0, 2.0)
-    assert pays({"chat": bad})  # a thousand tokens are too few
-    bad = bad.plus(1000, 600, 0, 11_200.0, 2.0)
+    bad = Tally().plus(500, 300, 0, 5_600.0, 2.0)
+    assert pays({"chat": bad})  # five hundred tokens are too few
+    bad = bad.plus(1500, 900, 0, 16_800.0, 2.0)
     assert not pays({"chat": bad})
     good = Tally().plus(1000, 800, 750, 4_100.0, 2.0)
     assert pays({"chat": bad, "edit": good})
 
 
 def test_a_loss_is_stopped_before_it_has_cost_two_percent() -> None:
-    """Answers of 200 tokens that lose 3% each: off after the sixth, having lost 3% of these."""
+    """Answers of 200 tokens that lose 3% each: off after the third, having lost 3% of these."""
     tally, answers = Tally(), 0
     while pays({"chat": tally}):
         tally = tally.plus(200, 30, 0, 2060.0, 2.0)
         answers += 1
-    assert answers == 6
+    assert answers == 3
     assert answers * 60 <= 0.02 * 100 * 200 * 10  # of a hundred such answers' time
 
 
