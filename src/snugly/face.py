@@ -92,6 +92,12 @@ class Planned:
         found: dict[str, Any] = jsonable(document(self.outlook))
         return found
 
+    def __repr__(self) -> str:
+        if self.best is None:
+            return f"<{' '.join(why(self.outlook.found, self.outlook.box))}>"
+        fit = self.best
+        return f"<{fit.candidate.ref}: one of {len(self.fits)} that fit>"
+
     def _repr_html_(self) -> str:
         if self.best is None:
             return f"<p>{escape(' '.join(why(self.outlook.found, self.outlook.box)))}</p>"
@@ -152,6 +158,11 @@ class Footprints:
     def __getitem__(self, dtype: str) -> Footprint:
         """One dtype: `printed_bytes` is what transformers says, `true_bytes` adds the scales."""
         return self.by_dtype[dtype.lower()]
+
+    def __repr__(self) -> str:
+        sizes = (f"{dtype} {found.true_bytes / 1e9:.3f} GB"
+                 for dtype, found in self.by_dtype.items())  # fmt: skip
+        return f"<{self.name}: {', '.join(sizes)}>"
 
     def _repr_html_(self) -> str:
         lines = "".join(

@@ -49,6 +49,9 @@ class Smaller:
     def __fspath__(self) -> str:
         return str(self.path)
 
+    def __str__(self) -> str:
+        return str(self.path)  # what transformers asks of a path
+
     def _repr_html_(self) -> str:
         rows = [("where", str(self.path)), ("made", self.method),
                 ("on disk", format_bytes(self.file_bytes)),
@@ -189,6 +192,11 @@ class Comparison:
         from snugly.quantize.report import write_report
 
         return write_report(self.report, Path(path).expanduser())
+
+    def __repr__(self) -> str:
+        klds = (f"{name}: {loss.kld.value:.4f} ± {loss.kld.error:.4f}"
+                for name, loss in self.losses.items())  # fmt: skip
+        return f"<mean KLD against {self.report.base}: {', '.join(klds)}>"
 
     def _repr_html_(self) -> str:
         from snugly.quantize.report import pictures, table

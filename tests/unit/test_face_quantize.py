@@ -22,6 +22,7 @@ def test_a_checkpoint_becomes_a_gguf_that_can_be_given_on(tmp_path: Path) -> Non
     small = snugly.quantize(folder, method="q8_0", out=tmp_path / "small.gguf", threads=1)
     assert isinstance(small, Smaller)
     assert (small.path, small.method) == (tmp_path / "small.gguf", "Q8_0")
+    assert str(small) == str(small.path)
     assert small.file_bytes == Path(small).stat().st_size  # it is a path itself
     assert small.bits_per_weight is not None
     assert "bits per weight" in small._repr_html_()
