@@ -1,5 +1,7 @@
 """Whether the machine runs on its battery or is hot."""
 
+from typing import Any
+
 _NEAR = 5.0  # degrees below what the sensor calls high
 
 
@@ -14,7 +16,7 @@ def strained() -> str:
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     if battery is not None and battery.power_plugged is False:
         return "it runs on its battery"
-    every = getattr(psutil, "sensors_temperatures", dict)()
+    every: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
     for name, sensors in every.items():
         for sensor in sensors:
             if sensor.high and sensor.current >= sensor.high - _NEAR:
