@@ -73,8 +73,10 @@ async def serving(contender: Contender) -> AsyncIterator["Client"]:
         )  # fmt: skip
         try:
             async with httpx2.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", timeout=1800, trust_env=False
-            ) as http:
+                base_url=f"http://127.0.0.1:{port}", timeout=1800, trust_env=False,
+                # llama-server closes kept-alive connections without a word (docs/journal.md).
+                limits=httpx2.Limits(max_keepalive_connections=0),
+            ) as http:  # fmt: skip
                 while not await _healthy(http):
                     if process.poll() is not None or time.perf_counter() - begun > START_SECONDS:
                         said.seek(0)
