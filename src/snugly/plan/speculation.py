@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 
 from snugly.model.types import Build
 from snugly.plan.speculation_types import Drafter, Speculation
-from snugly.plan.types import Estimate, Plan
+from snugly.plan.types import Estimate, Plan, PoolUse
 from snugly.units import MiB
 
-# llama.cpp's own --spec-default, but for two tokens less: from 64 tokens on its attention is
-# computed in another way, which rounds differently (ggml-cpu/ops.cpp, GGML_FA_TILE_Q).
-LOOKUP = Speculation(n_match=24, n_min=48, n_max=62)
+# llama.cpp's --spec-default has 24, 48, 64. Half of that is as fast, more often, and takes half
+# the memory (docs/journal.md); and from 64 tokens on attention is computed in another way, which
+# rounds differently (ggml-cpu/ops.cpp, GGML_FA_TILE_Q).
+LOOKUP = Speculation(n_match=24, n_min=31, n_max=31)
+SHORT_LOOKUP = replace(LOOKUP, n_min=15, n_max=15)  # where memory is dear
+_DEAR = 10  # more than a tenth of what the model takes
 _POOL_BYTES = 16 * MiB  # of ngram-mod: 4 Mi entries of 4 bytes (common/speculative.cpp)
 _F32 = 4
 # Loss that turns guessing off, as a share of the time for writing: half of the 2% that it may
@@ -35,7 +38,7 @@ _DRAFT_TOKENS = (2, 3, 4, 6, 8)
 
 
 def lookup_bytes(build: Build, n_seq: int, guess: Speculation) -> tuple[int, int]:
-    """Bytes of guessing from the text: (beside the output head, in RAM).
+    """Bytes of guessing from the text: (rows of logits in the graph, in RAM beside).
 
     A row of logits for each guessed token of each slot, once in the graph and once in the
     buffer that answers are read from (llama-context.cpp, n_outputs_max), and the pool.
@@ -47,21 +50,16 @@ def lookup_bytes(build: Build, n_seq: int, guess: Speculation) -> tuple[int, int
 def speculating(plan: Plan, build: Build, guess: Speculation) -> Plan:
     """`plan` with `guess`, its bytes counted; as it is where there is no room for it.
 
-    Models with states instead of caches are left out: every guess would need a copy of the
-    state to go back to.
+    Shorter guesses are taken where memory is dear. Models with states instead of caches are
+    left out: every guess would need a copy of the state to go back to.
     """
     if not guess.most or any(layer.state_bytes for layer in build.layers):
         return plan
-    at_head, in_ram = lookup_bytes(build, plan.setup.n_seq, guess)
-    in_ram += guess.drafter.n_bytes if guess.drafter else 0
-    head = max((i for i, n in enumerate(plan.placement.gpu_layers, 1) if n), default=0)
-    more = [0] * len(plan.estimate.uses)
-    more[0] += in_ram
-    more[min(head, len(more) - 1)] += at_head
-    uses = tuple(
-        replace(use, extras_bytes=use.extras_bytes + extra)
-        for use, extra in zip(plan.estimate.uses, more, strict=True)
-    )
+    uses = _uses(plan, build, guess)
+    more = sum(use.total_bytes for use in uses) - plan.estimate.total_bytes
+    if guess.n_match and _DEAR * more > plan.estimate.total_bytes:
+        guess = replace(guess, n_min=SHORT_LOOKUP.n_min, n_max=SHORT_LOOKUP.n_max)
+        uses = _uses(plan, build, guess)
     for pool, reserve, use in zip(plan.pools, plan.reserves, uses, strict=True):
         if use.total_bytes > pool.free_bytes - reserve:
             return plan
@@ -69,6 +67,25 @@ def speculating(plan: Plan, build: Build, guess: Speculation) -> Plan:
     if guess.drafter:
         words = f"{guess.drafter.name} guesses ahead: {guess.drafter.why}."
     return replace(plan, speculation=guess, estimate=Estimate(uses), why=(*plan.why, words))
+
+
+def _uses(plan: Plan, build: Build, guess: Speculation) -> tuple[PoolUse, ...]:
+    """What is taken of each pool with `guess`.
+
+    The graph's logits come last: they lie where a prompt's activations lay before, and take
+    more only where they are larger.
+    """
+    rows, in_ram = lookup_bytes(build, plan.setup.n_seq, guess)
+    uses = plan.estimate.uses
+    head = max((i for i, n in enumerate(plan.placement.gpu_layers, 1) if n), default=0)
+    head = min(head, len(uses) - 1)
+    more = [0] * len(uses)
+    more[0] += in_ram + (guess.drafter.n_bytes if guess.drafter else 0)
+    more[head] += max(0, rows - uses[head].compute_bytes)
+    return tuple(
+        replace(use, extras_bytes=use.extras_bytes + extra)
+        for use, extra in zip(uses, more, strict=True)
+    )
 
 
 def drafting_gain(accepted: float, n: int, step: float, draft: float) -> float:

@@ -11,6 +11,7 @@ from snugly.model.build import build_of
 from snugly.plan.choose import choose, or_refuse
 from snugly.plan.speculation import (
     LOOKUP,
+    SHORT_LOOKUP,
     Smaller,
     Tally,
     best_drafter,
@@ -38,10 +39,10 @@ def speed(decode: float, prefill: float) -> Speed:
     return Speed(sure(decode), sure(prefill), sure(decode), sure(1.0), 512, sure(1.0), "")
 
 
-def test_a_guess_of_62_tokens_takes_two_rows_of_logits_each_and_the_pool() -> None:
+def test_a_guess_of_31_tokens_takes_two_rows_of_logits_each_and_the_pool() -> None:
     build = build_of(MODEL)
     at_head, in_ram = lookup_bytes(build, 4, LOOKUP)
-    assert at_head == 4 * build.vocab_size * 4 * 62
+    assert at_head == 4 * build.vocab_size * 4 * 31
     assert in_ram == at_head + 16 * MiB
 
 
@@ -51,7 +52,7 @@ def test_the_plan_counts_the_bytes_and_says_why() -> None:
     at_head, in_ram = lookup_bytes(build_of(MODEL), before.setup.n_seq, LOOKUP)
     assert after.speculation == LOOKUP
     more = after.estimate.total_bytes - before.estimate.total_bytes
-    assert more == at_head + in_ram
+    assert more == in_ram + max(0, at_head - before.estimate.compute_bytes)
     assert len(after.why) == len(before.why) + 1
 
 
@@ -61,6 +62,13 @@ def test_without_room_nothing_is_guessed() -> None:
     tight = replace(before.pools[0], free_bytes=taken + before.reserves[0] + 1)
     before = replace(before, pools=(tight, *before.pools[1:]))
     assert speculating(before, build_of(MODEL), LOOKUP) == before
+
+
+def test_where_a_guess_is_a_tenth_of_the_model_it_is_half_as_long() -> None:
+    before = plan()
+    small = replace(before.estimate.uses[0], weights_bytes=64 * MiB, kv_bytes=0, repack_bytes=0)
+    before = replace(before, estimate=replace(before.estimate, uses=(small,)))
+    assert speculating(before, build_of(MODEL), LOOKUP).speculation == SHORT_LOOKUP
 
 
 def test_nothing_to_guess_with_changes_nothing() -> None:
@@ -136,5 +144,5 @@ def test_a_drafter_counts_with_all_its_bytes() -> None:
     after = speculating(plan(), build_of(MODEL), drafter)
     more = after.estimate.total_bytes - plan().estimate.total_bytes
     at_head, in_ram = lookup_bytes(build_of(MODEL), plan().setup.n_seq, drafter)
-    assert more == at_head + in_ram + 1 * GiB
+    assert more == in_ram + 1 * GiB + max(0, at_head - plan().estimate.compute_bytes)
     assert "small guesses ahead" in after.why[-1]
