@@ -92,7 +92,7 @@ def test_words_files_and_stdin_make_one_prompt(tiny: Path, fake: Any, tmp_path: 
         "run", "-m", str(tiny), "-f", str(notes), "sum", "up", "--json", stdin="four five"
     )
     document = json.loads(done.stdout)
-    # sum up / notes.txt: ``` one two three ``` / four five: 2 + 6 + 2 words
+    # notes.txt: ``` one two three ``` / four five / sum up: 6 + 2 + 2 words
     assert document["usage"]["prompt_tokens"] == 10
     assert document["text"] == "word " * 8
     assert document["finish_reason"] == "stop"
@@ -315,11 +315,22 @@ def test_nothing_named_takes_what_is_installed(stocked: Path) -> None:
 
 
 def test_a_file_piped_in_reaches_the_real_model(stocked: Path) -> None:
-    text = "The secret word is 'tangerine'. " * 3
+    text = "The deploy key is kept in the blue cabinet on floor 3. Ask Maria for the code."
     done = snugly(
-        "run", "-m", "smollm2", "--temperature", "0", "What is the secret word?", stdin=text
+        "run", "-m", "smollm2", "--temperature", "0", "Where is the deploy key?", stdin=text
     )
-    assert re.search("tangerine", done.stdout, re.IGNORECASE), done.stdout
+    assert re.search("cabinet", done.stdout, re.IGNORECASE), done.stdout
+
+
+def test_a_second_question_about_a_file_finds_it_read(stocked: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("The secret word is walnut, said the committee long ago.\n" * 40)
+    asked = ("run", "-m", "smollm2", "--json", "--max-tokens", "4", "-f", str(notes))
+    first, second = (
+        json.loads(snugly(*asked, words).stdout)["usage"] for words in ("Which word?", "Who said?")
+    )
+    assert first["cached_tokens"] == 0
+    assert second["cached_tokens"] > 0.9 * second["prompt_tokens"] > 400
 
 
 def test_a_model_that_does_not_fit_is_refused_before_loading(tmp_path: Path, fake: Any) -> None:

@@ -116,7 +116,7 @@ VERBS = {
         "snugly.cli.engine:engine",
         "Show the engines, build a faster one for this machine, or choose one.\n\n"
         "`list` shows what there is, `build` compiles llama.cpp for this very processor (about\n"
-        "three minutes), `use NAME` chooses one, `info NAME` shows what is known of it.",
+        "six minutes on two cores), `use NAME` chooses one, `info NAME` shows what is known of it.",
     ),
     "tune-machine": (
         "snugly.cli.tune_machine:tune_machine",

@@ -26,7 +26,7 @@ def engine(
     """Show the engines, build a faster one for this machine, or choose one.
 
     `list` shows what there is, `build` compiles llama.cpp for this very processor (about
-    three minutes), `use NAME` chooses one, `info NAME` shows what is known of it.
+    six minutes on two cores), `use NAME` chooses one, `info NAME` shows what is known of it.
 
     Parameters
     ----------

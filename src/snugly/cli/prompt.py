@@ -67,13 +67,15 @@ def _text(data: bytes, what: str) -> str:
 
 
 def compose(words: Sequence[str], piped: str, files: Sequence[tuple[str, str]]) -> str:
-    """The prompt: the question first, then each file under its name, then what was piped in.
+    """The prompt: each file under its name, then what was piped in, the question last.
+
+    So a second question about the same files starts as the first did, and what the model has
+    read of them is remembered.
 
     Raises: UserError when there is nothing to ask.
     """
-    parts = [" ".join(words).strip()]
-    parts += [f"{name}:\n```\n{text.rstrip()}\n```" for name, text in files]
-    parts.append(piped.strip())
+    parts = [f"{name}:\n```\n{text.rstrip()}\n```" for name, text in files]
+    parts += [piped.strip(), " ".join(words).strip()]
     prompt = "\n\n".join(part for part in parts if part)
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         raise UserError(

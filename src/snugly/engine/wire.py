@@ -33,11 +33,15 @@ def body_of(request: ChatRequest) -> dict[str, Any]:
 
     A prediction is left out: the server has no place for it.
     """
-    body: dict[str, Any] = {
-        "messages": [_message(m) for m in request.messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    } | slot_of(request) | sampling(request)
+    body: dict[str, Any] = (
+        {
+            "messages": [_message(m) for m in request.messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        | slot_of(request)
+        | sampling(request)
+    )
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
     if request.schema is not None:

@@ -32,11 +32,15 @@ def completion_body(request: CompletionRequest | InfillRequest, prompt: Prompt) 
 
     For fill-in-the-middle `prompt` is what the model's template makes of the request.
     """
-    body: dict[str, Any] = {
-        "prompt": prompt if isinstance(prompt, str) else list(prompt),
-        "stream": True,
-        "return_tokens": True,
-    } | slot_of(request) | sampling(request)
+    body: dict[str, Any] = (
+        {
+            "prompt": prompt if isinstance(prompt, str) else list(prompt),
+            "stream": True,
+            "return_tokens": True,
+        }
+        | slot_of(request)
+        | sampling(request)
+    )
     if request.max_tokens is not None:
         body["n_predict"] = request.max_tokens
     if request.logprobs is not None:

@@ -134,6 +134,7 @@ def test_every_matrix_gets_a_type_and_the_file_is_no_larger_than_asked(tmp_path:
 
 def test_a_file_of_sensitivities_is_an_importance_matrix(tmp_path: Path) -> None:
     known = fitter(tmp_path)
+    assert known.imatrix is not None
     assert known.imatrix.weights("blk.0.ffn_up.weight").shape == (WIDTH,)
     assert known.imatrix.chunks == 2
     assert (tmp_path / "kept.gguf").stat().st_size % 32 == 0  # or llama.cpp will not read it
