@@ -8,6 +8,9 @@ from snugly.plan.threads import threads
 from snugly.plan.types import EngineFacts, Processor
 from snugly.units import GiB, MiB
 
+_MOST_KEPT = 16  # lists of processors: a process plans for one box, tests for some more
+_processors: dict[tuple[Processor, ...], tuple[Processor, ...]] = {}
+
 
 @dataclass(frozen=True)
 class Box:
@@ -45,7 +48,7 @@ class Box:
 def box_of(machine: Machine, engine: EngineFacts, name: str = "this machine") -> Box:
     """What `engine` could use of `machine`."""
     pools = pools_for(machine, engine)
-    processors = processors_of(machine, engine)[: len(pools)]
+    processors = _known(processors_of(machine, engine)[: len(pools)])
     n_threads, why = threads(machine)
     return Box(
         name=name,
@@ -58,6 +61,17 @@ def box_of(machine: Machine, engine: EngineFacts, name: str = "this machine") ->
         disk_bytes_per_s=machine.rates.disk_read_bytes_per_s if machine.rates else NOT_TOLD,
         unused=_unused(machine, processors, engine),
     )
+
+
+def _known(processors: tuple[Processor, ...]) -> tuple[Processor, ...]:
+    """The same processors as the same object, however often the machine is looked at.
+
+    What is worked out for them (`plan.speed_cost`) is kept by the object: a server looks with
+    every load, and would keep the same sums once more each time.
+    """
+    if len(_processors) >= _MOST_KEPT:
+        _processors.clear()
+    return _processors.setdefault(processors, processors)
 
 
 def reserve_bytes(pool: Pool) -> int:

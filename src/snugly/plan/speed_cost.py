@@ -17,7 +17,8 @@ BUS_BYTES_PER_S, WORTH_MOVING = 12e9, 32
 # an answer's are dealt to the threads in equal parts (ggml-cpu/ops.cpp, use_split_kv_path).
 _CELLS, _DEALT = 256, 512
 _HALF = 2.0  # bytes of an element in f16: other types are dealt by heads
-_KEPT = 4096  # prepared builds; a search holds fewer
+_KEPT = 4096  # prepared builds of one box; a search holds fewer
+_BOXES = 4  # whose builds are kept: a server plans on one, unless its rates are measured anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +29,29 @@ class Ready:
     processors: tuple[Processor, ...]
     lanes: tuple[Lane, ...]
     back: tuple[Back, ...]
+    whole: "Cost"  # of everything on the first processor
 
 
-_ready: dict[tuple[int, int, bool, bool], Ready] = {}
+# By the id of the processors, held beside, and by what is prepared on them.
+_ready: dict[int, tuple[tuple[Processor, ...], dict[tuple[int, bool, bool], Ready]]] = {}
 
 
 def prepared(build: Build, processors: tuple[Processor, ...], setup: Setup) -> Ready:
     """The build with its sums on each processor; worked out once for each."""
-    key = (id(build), id(processors), setup.repack, setup.flash_attention)
-    found = _ready.get(key)
-    if found is None:
-        if len(_ready) >= _KEPT:
+    box = _ready.get(id(processors))
+    if box is None:
+        if len(_ready) >= _BOXES:
             _ready.clear()
+        box = _ready[id(processors)] = processors, {}
+    here = box[1]
+    key = (id(build), setup.repack, setup.flash_attention)
+    found = here.get(key)
+    if found is None:
+        if len(here) >= _KEPT:
+            here.clear()
         lanes = tuple(lane(build, p, setup.repack, setup.flash_attention) for p in processors)
-        found = _ready[key] = Ready(build, processors, lanes, _back(build))
+        whole = _whole(lanes[0], processors[0])
+        found = here[key] = Ready(build, processors, lanes, _back(build), whole)
     return found
 
 
@@ -73,9 +83,6 @@ class Cost:
     because: str
 
 
-_wholes: dict[int, tuple[Lane, Cost]] = {}
-
-
 def cost_of(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Cost:
     """The costs of a placement, for a prompt of `tokens`.
 
@@ -83,26 +90,19 @@ def cost_of(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Co
     """
     if any(placement.gpu_layers):
         return _split(ready, setup, placement, tokens)
-    return _whole(ready, ready.lanes[0])
+    return ready.whole
 
 
-def _whole(ready: Ready, at: Lane) -> Cost:
-    found = _wholes.get(id(at))
-    if found is not None and found[0] is at:
-        return found[1]
+def _whole(at: Lane, processor: Processor) -> Cost:
     prices = at.prices
-    cost = Cost(
+    return Cost(
         at.dense[-1] + at.experts[-1] + at.steps[-1] + at.head,
         at.prompt[-1] + at.prompt_experts[-1],
         at.read[-1] + at.read_experts[-1] + at.head_read,
         prices.looking, 1,
         prices.decode_spread, prices.prefill_spread,
-        ready.processors[ready.lanes.index(at)].kind, at.because,
+        processor.kind, at.because,
     )  # fmt: skip
-    if len(_wholes) >= _KEPT:
-        _wholes.clear()
-    _wholes[id(at)] = (at, cost)
-    return cost
 
 
 def _ranges(ready: Ready, placement: Placement) -> list[tuple[int, int, int]]:
