@@ -59,6 +59,8 @@ def compute_bytes(
         size = _on_gpu(profile, setup, placement, over, seen, index, backend)
         if size and piped:
             size += _pipe_bytes(profile, seen, start)
+        if index and sum(placement.gpu_layers[:index]):
+            size += _masks_handed(profile, seen, start, end, _COPIES if piped else 1)
         found.append(size)
     if taken:
         first = next(i for i, count in enumerate(placement.gpu_layers) if count) + 1
@@ -87,9 +89,11 @@ def _in_ram(
             ram = max(ram, F32 * work.states.in_ram * batch.tokens)
         else:
             ram += state_room(work, batch.tokens, n_seq) * 2 // 3
-    if taken and over.starts[0] > 0 and batch.score_row and profile.n_stateful:
+    hybrid = profile.n_stateful and work.states.chunk <= 1
+    if taken and batch.score_row and hybrid and profile.attends(over.starts[0]):
         # Without flash attention the CPU works on the scores of some hybrids (LFM2, Jamba,
-        # Nemotron-H), not of all (Qwen 3.5): counted for each, to be safe.
+        # Nemotron-H), not of others (Granite): counted for each, to be safe, but for those of
+        # gated delta nets (Qwen 3.5), whose attention has a gate, a product of its own.
         ram = max(ram, (batch.score_row + F32 * work.attention + batch.ids) * batch.tokens)
     if piped:
         once = 2 * work.embedding + work.place_row
@@ -154,6 +158,9 @@ def _on_gpu(
     if deep:
         row = max(row + deep, (4 * work.input_rows + 3) * work.embedding)
     size = peak(work, batch, n_seq, row, work.embedding * (1 if first else 3))
+    if work.states.handed and not first:
+        room = state_room(work, batch.tokens, n_seq, on_gpu=True)
+        size = max(size, room + (F32 * work.states.handed + batch.ids) * batch.tokens)
     kept = work.attention - work.deep + deep - 2 * work.embedding
     beside = F32 * batch.tokens * kept + batch.ids * batch.tokens
     if not placement.kv_on_gpu:
@@ -161,7 +168,7 @@ def _on_gpu(
         size = max(size + F32 * work.embedding * batch.tokens, beside + layer)
     if batch.widened and backend in _CUDA_LIKE:
         layer = profile.widest(batch.widened, over.starts[index], over.starts[index + 1])
-        size = max(size, beside + layer)
+        size = max(size, beside + layer) if layer else size
     return size
 
 
@@ -179,7 +186,9 @@ def _piped(profile: Profile, placement: Placement, over: Spread, backend: str) -
 def _pipe_bytes(profile: Profile, batch: Batch, start: int) -> int:
     """Copies of the inputs for the other micro-batches, and of what one GPU hands the next.
 
-    The graph is cut within a Mamba layer: what was projected, or convolved, goes along.
+    The graph is cut within a Mamba layer: what was projected, or convolved, goes along. In
+    Mamba 1 two rows are normed beside what came in, and on the first GPU what was projected
+    stands there once more than what a single GPU keeps.
     """
     work = profile.work
     with_state = work.states.projected and profile.build.layers[start].state_bytes > 0
@@ -187,10 +196,28 @@ def _pipe_bytes(profile: Profile, batch: Batch, start: int) -> int:
         rows = (6 + 2 * (_COPIES - 1)) * work.embedding - _COPIES * work.place_row
         rows += _COPIES * (work.throughout + (work.input_rows - 1) * work.embedding)
         rows += (_COPIES - 1) * work.states.inner if with_state else 0
+        rows += work.states.handed + work.states.inner if with_state and work.states.handed else 0
     else:
         rows = (6 + _COPIES - 1) * work.embedding
         rows += _COPIES * (work.states.projected - work.embedding) if with_state else 0
+        rows += 2 * work.embedding if with_state and work.states.handed else 0
     return batch.tokens * (F32 * rows + (_COPIES - 1) * batch.ids)
+
+
+def _masks_handed(profile: Profile, batch: Batch, start: int, end: int, copies: int) -> int:
+    """Masks in f32 that a later GPU gets from the first, one for each layer with an indexer.
+
+    Each layer makes a view of its own, and each view is copied (src/models/minimax-m3.cpp,
+    msa_mf). One is counted with the indexer's rows.
+    """
+    if not batch.index_row or not profile.work.mask_each:
+        return 0
+    count = sum(
+        sums[end] - sums[start]
+        for kind, sums in zip(profile.kinds, profile.of_kind, strict=True)
+        if kind.index_key
+    )
+    return F32 * max(batch.sizes) * batch.tokens * max(copies * count - 1, 0)
 
 
 def output_bytes(build: Build, setup: Setup) -> int:

@@ -32,6 +32,7 @@ class States:
 
     widest: int
     on_gpu: int  # the same where the input is a copy
+    handed: int  # more where another device hands the input on (Mamba 1)
     in_ram: int  # what stays with a state in RAM while a GPU does the products
     projected: int  # what goes into a Mamba layer's convolution and gate
     convolved: int  # a convolution's row
@@ -54,6 +55,7 @@ class Activations:
     scores: int  # query heads: rows of scores where flash attention is off
     beside_scores: int  # what stands beside them
     indexer: int  # rows of scores of an indexer, of the whole cache each
+    mask_each: bool  # whether each layer with an indexer looks at the mask by itself
     throughout: int  # what is kept through all layers
     states: States
     gated: bool  # whether the dense feed-forward has a gate
@@ -94,6 +96,7 @@ def activations(build: Build) -> Activations:
         scores=build.n_heads,
         beside_scores=3 * row + 3 * query + keys,
         indexer=_indexer(build, wide),
+        mask_each="indexer.q_proj" in wide,
         throughout=extra,
         states=_states(build, wide, row),
         gated=_gated(wide) or _gated(wide, "_shexp"),
@@ -118,6 +121,7 @@ def _states(build: Build, wide: dict[str, tuple[int, int]], row: int) -> States:
     return States(
         widest=widest,
         on_gpu=widest - out - row if first else widest,
+        handed=row - wide["ssm_x"][1] if first else 0,
         in_ram=3 * (out + row) if first else 0,
         projected=wide.get("ssm_in", (0, 0))[1],
         convolved=convolved if mamba else 0,

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from snugly.model.build import loaded, weight_bytes
 from snugly.model.ggml_types import row_bytes
-from snugly.model.types import Attention, Build, Bytes
+from snugly.model.types import Attention, AttentionKind, Build, Bytes
 from snugly.plan.cache import cells, layer_bytes, layer_snapshot
 from snugly.plan.graph import Activations, activations
 from snugly.plan.types import Setup
@@ -122,6 +122,11 @@ class Profile:
         return max((size for size, kind in zip(sizes, self.kinds, strict=True)
                     if kind.kv_heads and not kind.window), default=0)  # fmt: skip
 
+    def attends(self, end: int) -> bool:
+        """Whether any of the first `end` layers has attention."""
+        return any(kind.kv_heads and sums[end]
+                   for kind, sums in zip(self.kinds, self.of_kind, strict=True))  # fmt: skip
+
     def widest(self, each: tuple[int, ...], first: int, end: int) -> int:
         """The most that any layer from `first` up to `end` has of `each` kind's bytes."""
         return max(
@@ -137,15 +142,22 @@ class Profile:
 def _evened(kinds: tuple[Attention, ...]) -> tuple[Attention, ...]:
     """Without flash attention the values are kept turned, in rows as long as the longest layer's.
 
-    Source: llama.cpp src/llama-kv-cache.cpp (v_trans, n_embd_v_gqa_max).
+    A layer without attention has such a row too (Nemotron Super), except beside layers with
+    states, where the cache is told which layers attend.
+    Source: llama.cpp src/llama-kv-cache.cpp (v_trans, n_embd_v_gqa_max), src/llama-model.cpp
+    (filter_attn).
     """
     most = max((kind.kv_heads * kind.value_length for kind in kinds), default=0)
-    return tuple(
-        replace(kind, value_length=most // kind.kv_heads)
-        if kind.cached and kind.kv_heads and kind.value_length
-        else kind
-        for kind in kinds
-    )
+    stateless = not any(kind.state_bytes for kind in kinds)
+
+    def evened(kind: Attention) -> Attention:
+        if kind.cached and kind.kv_heads and kind.value_length:
+            return replace(kind, value_length=most // kind.kv_heads)
+        if kind.cached and kind.kind is AttentionKind.NONE and stateless:
+            return replace(kind, kv_heads=1, key_length=0, value_length=most)
+        return kind
+
+    return tuple(evened(kind) for kind in kinds)
 
 
 def profile_of(build: Build) -> Profile:

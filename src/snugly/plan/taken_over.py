@@ -25,8 +25,23 @@ def taken_over(profile: Profile, batch: Batch, n_seq: int, over: Spread) -> int:
         beside = F32 * rows * batch.tokens
         sizes += [beside + size for size in _layers(profile, batch, over)]
         if profile.work.states.widest:
-            sizes.append(state_room(profile.work, batch.tokens, n_seq))
+            sizes.append(_with_state(profile, batch, n_seq))
     return max(sizes) + batch.ids * batch.tokens
+
+
+def _with_state(profile: Profile, batch: Batch, n_seq: int) -> int:
+    """Widest point of a layer with a state.
+
+    In Mamba 1 the scan is left to the CPU. The matrix that projects and the row that it reads
+    leave a hole; up to three rows (convolved, scanned, the gate) move in, where they fit.
+    """
+    work, states = profile.work, profile.work.states
+    room = state_room(work, batch.tokens, n_seq)
+    if not states.handed:
+        return room
+    row, inner = (F32 * size * batch.tokens for size in (work.embedding, states.inner))
+    hole = profile.forward.up + row
+    return row + hole + (5 - min(hole // inner, 3)) * inner + n_seq * states.n_bytes
 
 
 def _padded(profile: Profile) -> int:

@@ -290,6 +290,7 @@ def _bench() -> Any:
      "microsoft__Phi-4-mini-instruct", "deepseek-ai__DeepSeek-V2-Lite", "falcon",
      "bigcode__starcoder2-7b", "gemma4_text", "google__gemma-4-26B-A4B", "qwen3_next",
      "Qwen__Qwen3-VL-8B-Instruct",
+     "mamba", "MiniMaxAI__MiniMax-M3", "nvidia__Llama-3_3-Nemotron-Super-49B-v1", "qwen3_5_text",
      "minimax_m2", "meta-llama__Llama-4-Maverick-17B-128E-Instruct"],
 )  # fmt: skip
 def test_each_device_takes_what_llama_cpp_would_allocate(name: str) -> None:
@@ -321,6 +322,23 @@ def test_without_flash_attention_all_values_are_as_long_as_the_longest() -> None
     )
     assert usual == 4096 * 2 * (2 * 8 * 256 + 2 * 2 * 128)
     assert plain == 4096 * 2 * (2 * 8 * 256 + 2 * 128 + 8 * 256)
+
+
+def test_without_flash_attention_a_layer_without_attention_has_a_row_of_values_too() -> None:
+    """Unless layers with states stand beside it: then only those that attend are cached."""
+    empty = Attention(AttentionKind.NONE, 0, 0, 0)
+    state = Attention(AttentionKind.RECURRENT, 0, 0, 0, state_bytes=1024)
+    setup = Setup(4096, flash_attention=False)
+    found = [
+        uses(build(layers), setup, Placement())[0].kv_bytes
+        for layers in ((layer(8, 128),), (layer(8, 128), empty))
+    ]
+    assert found[1] - found[0] == 4096 * 2 * 8 * 128
+    hybrid = [
+        uses(build(layers), setup, Placement())[0].kv_bytes
+        for layers in ((layer(8, 128), state), (layer(8, 128), state, empty))
+    ]
+    assert hybrid[0] == hybrid[1]
 
 
 def test_a_gpu_keeps_masks_only_of_layers_that_it_holds() -> None:
