@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snugly.server.admission import Admission, Turns
+from snugly.server.admission import Admission, Share, Turns
 from snugly.server.dialects.faults import HttpFault
 
 
@@ -45,6 +45,71 @@ async def test_slots_share_a_context() -> None:
 
     await asyncio.gather(*(one(40) for _ in range(10)))
     assert most == 80
+
+
+async def test_an_answer_without_a_bound_gets_an_equal_part_and_more_while_nobody_needs_it() -> (
+    None
+):
+    turns = Turns(2, 8000)
+    async with turns.turn("a", 1000, None) as first:
+        assert first.granted == 3000  # half of the context, less its prompt
+        assert first.holds(5000)  # alone it goes on
+        async with turns.turn("b", 500, None) as second:
+            assert second.tokens <= 8000 - first.tokens
+            assert second.holds(1024)  # a usual answer is sure
+            assert not first.holds(6000)
+            assert first.tokens + second.tokens <= 8000
+        assert first.holds(6000)
+
+
+async def test_one_who_waits_ends_what_has_had_its_share() -> None:
+    turns = Turns(2, 8000)
+    async with turns.turn("a", 0, None) as first:
+        assert first.holds(7600)
+        waiting = asyncio.create_task(order_of_one(turns, 1000))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert first.holds(first.granted)
+        assert not first.holds(first.granted + 1)
+    await waiting
+
+
+async def order_of_one(turns: Turns, prompt: int) -> None:
+    async with turns.turn("b", prompt, 10):
+        pass
+
+
+async def test_what_a_client_asks_for_is_kept_where_others_still_get_a_usual_answer() -> None:
+    turns = Turns(2, 8000)
+    async with turns.turn("a", 100, 6000) as first:
+        assert first.granted == 6000
+        assert first.holds(9999)  # the engine ends it, exactly
+    async with turns.turn("a", 100, 7900) as first:
+        assert first.granted == 3900
+
+
+sizes = st.tuples(st.integers(0, 120), st.one_of(st.none(), st.integers(0, 150)), st.integers(0, 9))
+
+
+@given(st.lists(sizes, max_size=12), st.integers(2, 4))
+def test_answers_beside_each_other_never_overflow_the_context(
+    asking: list[tuple[int, int | None, int]], slots: int
+) -> None:
+    turns, inside = Turns(slots, 100), list[Share]()
+
+    async def one(prompt: int, answer: int | None, steps: int) -> None:
+        async with turns.turn(str(prompt), prompt, answer) as share:
+            inside.append(share)
+            for _ in range(steps):
+                share.holds(share.granted + 1)
+                assert len(inside) == 1 or sum(each.tokens for each in inside) <= 100
+                await asyncio.sleep(0)
+            inside.remove(share)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(one(*each) for each in asking))
+
+    asyncio.run(all_of_them())
 
 
 async def test_one_that_is_larger_than_the_context_gets_in_alone() -> None:

@@ -216,3 +216,22 @@ async def test_a_model_without_a_scoring_head_ranks_nothing() -> None:
         assert answer.status_code == 422
         assert "no scoring head" in answer.text
         assert it.service.pool.residents() == ()
+
+
+async def test_an_endless_answer_ends_with_its_share_where_another_client_needs_room() -> None:
+    async with served("--pieces", "1000000", serve_slots=2) as it:
+        async with it.asking(stream_options={"include_usage": True}) as endless:
+            text, other = "", None
+            async for chunk in endless.aiter_text():
+                text += chunk
+                room = it.service.pool.residents()[0].plan.context
+                if other is None and text.count("word ") > 0.6 * room:
+                    other = asyncio.create_task(it.chat("me too", max_tokens=room // 8))
+        assert other is not None
+        found = [event for event in events(text) if event != "[DONE]"]
+        ends = [c["finish_reason"] for e in found for c in e["choices"] if c["finish_reason"]]
+        assert ends == ["length"]
+        written = found[-1]["usage"]["completion_tokens"]
+        assert found[-1]["usage"]["prompt_tokens"] == 2
+        assert written == text.count("word ") <= room - room // 8
+        assert (await other).status_code == 200

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 from snugly.chat.types import ChatRequest
 from snugly.engine.pool import Lease, Pool
 from snugly.engine.seat import NotNow
-from snugly.engine.types import Mode
+from snugly.engine.types import Mode, Running
 from snugly.errors import SnuglyError
 from snugly.history.db import now
-from snugly.server.admission import Admission
+from snugly.server.admission import USUAL_ANSWER, Admission, Share
 from snugly.server.calls import Call
 from snugly.server.dialects.faults import HttpFault, status_of
 from snugly.server.ledger import Ledger
@@ -22,10 +22,9 @@ from snugly.server.metrics import Metrics
 from snugly.server.shelf import Shelf, Volume
 from snugly.settings import Settings
 
-# To guess a prompt's tokens before anybody has counted them: English has 4 characters to a
-# token, code 3, both with tokenizers of 50,000 to 150,000 words.
-_CHARS_PER_TOKEN = 3
-_USUAL_ANSWER = 1024
+# Of a slot's equal part of the context, what a prompt may take at most uncounted: bytes stand for
+# tokens then, three times too many in English. Others are counted, which takes some 3 ms.
+_UNCOUNTED = 1 / 8
 
 # Asked every few seconds by whoever watches the server: the log would hold little else.
 _WATCHED = frozenset({"/health", "/ready", "/metrics"})
@@ -41,6 +40,20 @@ class Lent:
     volume: Volume
     name: str  # what the client called it
     wait_ms: float
+    share: Share  # of the context
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of a context a request takes, in tokens.
+
+    `most` is what its prompt has at most, `count` counts it; `answer` as its client wants it,
+    None: as long as it gets.
+    """
+
+    most: int
+    count: Callable[[Running], Awaitable[int]]
+    answer: int | None
 
 
 class Service:
@@ -85,12 +98,11 @@ class Service:
         *,
         context: int | None = None,
         keep_alive: float | None = None,
-        chars: int = 0,
-        answer: int | None = None,
+        size: Size | None = None,
     ) -> AsyncIterator[Lent]:
         """A model, and one of its slots, once it is this request's turn.
 
-        `chars` are the characters of the prompt, `answer` the most tokens of the answer.
+        `size` is what a prompt and its answer take of the context; None: a usual answer's.
 
         Raises: HttpFault 503 when the queue is full or memory is in use; what finding,
         planning and starting raise.
@@ -111,13 +123,15 @@ class Service:
                     )
                 )
                 room = lease.plan.context
-                turns = self.admission.turns(lease.key, max(1, lease.plan.setup.n_seq), room)
-                tokens = chars // _CHARS_PER_TOKEN + min(answer or _USUAL_ANSWER, room // 4)
-                await stack.enter_async_context(turns.turn(call.client, tokens))
+                slots = max(1, lease.plan.setup.n_seq)
+                turns = self.admission.turns(lease.key, slots, room)
+                prompt = await _prompt_tokens(lease, size, room // slots) if size else 0
+                answer = size.answer if size else min(USUAL_ANSWER, room // 4)
+                share = await stack.enter_async_context(turns.turn(call.client, prompt, answer))
             stack.enter_context(self.admission.runs())
             wait_ms = max(0.0, call.spent_ms() - lease.load_ms)
             call.note(wait_ms=wait_ms, load_ms=lease.load_ms)
-            yield Lent(lease, volume, name or volume.name, wait_ms)
+            yield Lent(lease, volume, name or volume.name, wait_ms, share)
             call.note(peak_bytes=lease.running.peak_bytes())
 
     # ---- the books
@@ -183,6 +197,14 @@ def advise(request: ChatRequest, volume: Volume) -> ChatRequest:
     if request.repeat_penalty is None and known.repeat_penalty is not None and not greedy:
         changes["repeat_penalty"] = known.repeat_penalty
     return replace(request, **changes) if changes else request
+
+
+async def _prompt_tokens(lease: Lease, size: Size, part: int) -> int:
+    """Tokens of a prompt, or a bound of them where they are few beside a slot's `part`."""
+    if lease.plan.setup.n_seq <= 1 or size.most <= part * _UNCOUNTED:
+        return size.most
+    # One that is too long is shortened, where its client allows that, or refused by the engine.
+    return min(await size.count(lease.running), lease.plan.context)
 
 
 def _check_mode(volume: Volume, mode: Mode) -> None:

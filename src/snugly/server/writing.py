@@ -30,14 +30,11 @@ from snugly.server.pictures import check_seeing, check_sight
 from snugly.server.scoring import ends_with_prompt, prompt_scores, scored, to_be_scored
 from snugly.server.security import holder_of
 from snugly.server.service import Lent, advise
+from snugly.server.shares import shared, size_of
 
 # Of the context, what an answer gets at least where a prompt may be trimmed and the client
 # does not say how long the answer may be.
 _ROOM_FOR_ANSWER = 4
-
-# About 1,000 tokens: Gemma 3 takes 256 for a picture, Qwen2.5-VL 1 for 28 x 28 pixels, which is
-# 1,300 for 1024 x 1024 (llama.cpp tools/mtmd/clip.cpp). The engine refuses what does not fit.
-_PICTURE_CHARS = 3000
 
 Whole = Callable[[Reply, Sequence[Answer]], Any]
 MakeWriter = Callable[[Reply], Writer]
@@ -130,20 +127,8 @@ def asked_of(request: GenerateRequest) -> dict[str, Any]:
     return {
         "context": request.context,
         "keep_alive": request.keep_alive,
-        "chars": _chars(request),
-        "answer": request.max_tokens,
+        "size": size_of(request),
     }
-
-
-def _chars(request: GenerateRequest) -> int:
-    if isinstance(request, ChatRequest):
-        tools = sum(len(str(tool.parameters)) for tool in request.tools)
-        pictures = _PICTURE_CHARS * sum(len(m.images) for m in request.messages)
-        return tools + pictures + sum(len(m.text) + len(m.reasoning) for m in request.messages)
-    if isinstance(request, InfillRequest):
-        extra = sum(len(file.text) for file in request.extra)
-        return len(request.prefix) + len(request.suffix) + extra
-    return max(len(p) if isinstance(p, str) else 3 * len(p) for p in request.prompts)
 
 
 async def gathered(call: Call, deltas: AsyncGenerator[Delta, None]) -> tuple[Answer, ...]:
@@ -178,10 +163,10 @@ async def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGener
 def _chatted(lent: Lent, request: ChatRequest) -> AsyncGenerator[Delta, None]:
     """One answer; a call where that is what it must be."""
     running, context = lent.lease.running, lent.lease.plan.context
-    plain = _bounded(running.stream(request), context)
+    plain = shared(running.stream(request), lent.share, context, running, request)
     if not must_call(request):
         return plain
-    bound = _bounded(running.stream(forced(request)), context)
+    bound = shared(running.stream(forced(request)), lent.share, context, running, request)
     surely = as_calls(bound, callable_tools(request))
     return or_else(plain, surely) if knows_tools(lent.volume.spec.chat_template) else surely
 
@@ -195,7 +180,8 @@ async def _completed(
         if request.max_tokens == 0:
             return
     one = _alone(request, choice % request.n)
-    stream = _bounded(lent.lease.running.complete(one, prompt), lent.lease.plan.context)
+    running, context = lent.lease.running, lent.lease.plan.context
+    stream = shared(running.complete(one, prompt), lent.share, context, running, one, prompt)
     async for delta in _one(stream, choice):
         yield delta
 
@@ -211,24 +197,6 @@ async def _one(deltas: AsyncGenerator[Delta, None], choice: int) -> AsyncGenerat
     async with aclosing(deltas):
         async for delta in deltas:
             yield replace(delta, choice=choice) if choice else delta
-
-
-async def _bounded(
-    deltas: AsyncGenerator[Delta, None], context: int
-) -> AsyncGenerator[Delta, None]:
-    """An answer that ends: an engine that writes on past its context has lost its mind.
-
-    A model full of NaNs repeats one token for ever; llama-server stops where the context is
-    full, and this holds whatever the engine.
-    """
-    count = 0
-    async with aclosing(deltas):
-        async for delta in deltas:
-            count += 1
-            if count > context:
-                yield replace(delta, finish_reason="length")
-                return
-            yield delta
 
 
 # ---- prompts that are too long
