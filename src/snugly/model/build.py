@@ -67,13 +67,17 @@ def build_of(spec: ModelSpec) -> Build:
 
 
 def widths(tensors: Iterable[Tensor]) -> tuple[tuple[str, int, int], ...]:
-    """What each kind of matrix takes in and gives, in elements; the widest of all layers."""
+    """What each kind of matrix takes in and gives, in elements; the widest of all layers.
+
+    And the table that positions are turned by, where there is one: it orders what a GPU does.
+    """
     found: dict[str, tuple[int, int]] = {}
     for tensor in tensors:
-        if len(tensor.shape) > 1:
-            name = _BLOCK.sub("", tensor.name).removesuffix(".weight")
+        name = _BLOCK.sub("", tensor.name).removesuffix(".weight")
+        if len(tensor.shape) > 1 or name == "rope_freqs":
             before = found.get(name, (0, 0))
-            found[name] = max(before[0], tensor.shape[0]), max(before[1], tensor.shape[1])
+            gives = tensor.shape[1] if len(tensor.shape) > 1 else 1
+            found[name] = max(before[0], tensor.shape[0]), max(before[1], gives)
     return tuple((name, *both) for name, both in sorted(found.items()))
 
 

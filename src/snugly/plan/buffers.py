@@ -11,6 +11,7 @@ from snugly.model.types import Build
 from snugly.plan.batch import F32, Batch, Spread, batch_of, of_layers
 from snugly.plan.graph import DEEP_LAYERS, Activations, state_room
 from snugly.plan.profile import Profile
+from snugly.plan.replay import replayed
 from snugly.plan.taken_over import taken_over
 from snugly.plan.types import Placement, Setup
 
@@ -64,9 +65,25 @@ def compute_bytes(
         found.append(size)
     if taken:
         first = next(i for i, count in enumerate(placement.gpu_layers) if count) + 1
-        every = of_layers(profile, batch, 0, over.starts[first])
-        found[first] = max(found[first], taken_over(profile, every, n_seq, over))
+        found[first] = _of_first(profile, setup, placement, over, over.starts[first], found[first])
     return found
+
+
+def _of_first(
+    profile: Profile, setup: Setup, placement: Placement, over: Spread, end: int, own: int
+) -> int:
+    """The first GPU with what it takes over: replayed where that is known, else by rules.
+
+    It holds layers up to `end`, and needs `own` bytes for those.
+    """
+    layers = over.starts[0]
+    batch = batch_of(profile, setup, profile.remembered(setup))
+    if layers and placement.kv_on_gpu:
+        size = replayed(profile, batch, layers, end > layers)
+        if size is not None:
+            return size if end > layers else max(size, own)
+    every = of_layers(profile, batch, 0, end)
+    return max(own, taken_over(profile, every, setup.n_seq, over))
 
 
 def _in_ram(
