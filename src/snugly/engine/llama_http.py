@@ -114,7 +114,8 @@ class LlamaCppRunning:
     ) -> AsyncIterator[AsyncGenerator[tuple[str, bool], None]]:
         """The events that answer `body`, each with whether the next one is here already."""
         address, silence = self._process.address, self._silence_seconds
-        async with streamed(address, path, json.dumps(body).encode(), silence) as answer:
+        data = json.dumps(body | {"return_progress": True}).encode()
+        async with streamed(address, path, data, silence) as answer:
             if answer.status != 200:
                 error = refusal(_json(await answer.whole()), answer.status)
                 if schema and isinstance(error, EngineError | UserError):
@@ -224,9 +225,16 @@ class LlamaCppRunning:
 
 
 async def _events(answer: Streamed) -> AsyncGenerator[tuple[str, bool], None]:
+    """What the engine writes; how far it has read the prompt is passed over.
+
+    It says so after each batch, and finds out then that nobody listens any more. Without that it
+    would look once a second, and not at all while others' pieces keep it busy
+    (HTTP_POLLING_SECONDS in tools/server/server-context.cpp, recv_with_timeout).
+    """
     events = EventStream()
     while chunk := await answer.read():
-        found = list(events.feed(chunk))
+        # Within a text the quotes would be escaped.
+        found = [data for data in events.feed(chunk) if '"prompt_progress"' not in data]
         for data in found[:-1]:
             yield data, True
         if found:
