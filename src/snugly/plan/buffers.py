@@ -130,6 +130,8 @@ def _caches_in_ram(work: Activations, batch: Batch) -> int:
     A convolution keeps the end of its row, which comes whole, beside one of the embedding.
     """
     row = work.fused_row * (1 if work.fused_row <= 2 * work.embedding else 2)
+    if batch.widened:  # turned before they are kept, and no longer parts
+        row = 0
     if work.states.convolved:
         row += work.embedding + work.states.convolved
     return F32 * row * batch.tokens
@@ -157,7 +159,7 @@ def _on_gpu(
     """A GPU's own layers.
 
     Its input is a copy of its own, so rows of the embedding are left to RAM: one where all
-    layers are on GPUs, else three.
+    layers are on GPUs, else three. Two where the place of a token is a row of its own.
     """
     if not placement.gpu_layers[index]:
         return 0
@@ -168,17 +170,19 @@ def _on_gpu(
     if over.experts_until >= over.starts[index + 1]:
         row = max(work.attention, work.routed_out + 4 * work.embedding)
     if over.starts[index] == profile.n_layers - 1:  # of the last layer only what is asked for
-        row = work.attention
+        row = work.fused_row + 4 * work.embedding if work.place_row else work.attention
     first = index == 0 and over.starts[0] == 0
     row -= work.deep
     deep = over.starts[index] < DEEP_LAYERS and work.deep_gpu
     if deep:
         row = max(row + deep, (4 * work.input_rows + 3) * work.embedding)
-    size = peak(work, batch, n_seq, row, work.embedding * (1 if first else 3))
+    less = 2 if work.place_row else 1 if first else 3
+    size = peak(work, batch, n_seq, row, work.embedding * less)
     if work.states.handed and not first:
         room = state_room(work, batch.tokens, n_seq, on_gpu=True)
         size = max(size, room + (F32 * work.states.handed + batch.ids) * batch.tokens)
     kept = work.attention - work.deep + deep - 2 * work.embedding
+    kept += (work.place_row + work.fused_row) // 2 if work.place_row else 0  # a row, and V's own
     beside = F32 * batch.tokens * kept + batch.ids * batch.tokens
     if not placement.kv_on_gpu:
         layer = profile.widest(batch.layer_kv, over.starts[index], over.starts[index + 1])
@@ -215,7 +219,7 @@ def _pipe_bytes(profile: Profile, batch: Batch, start: int) -> int:
         rows += (_COPIES - 1) * work.states.inner if with_state else 0
         rows += work.states.handed + work.states.inner if with_state and work.states.handed else 0
     else:
-        rows = (6 + _COPIES - 1) * work.embedding
+        rows = (6 + _COPIES - 1) * work.embedding - work.place_row
         rows += _COPIES * (work.states.projected - work.embedding) if with_state else 0
         rows += 2 * work.embedding if with_state and work.states.handed else 0
     return batch.tokens * (F32 * rows + (_COPIES - 1) * batch.ids)
