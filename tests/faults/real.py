@@ -98,6 +98,30 @@ async def real_too_long(soak: bool) -> Figure:
     )  # fmt: skip
 
 
+async def real_endless(soak: bool) -> Figure:
+    """Row 18, answers: two clients at once who never want theirs to end share one context."""
+    rounds, ends, tokens, room = 5 if soak else 1, list[str](), list[int](), 0
+    async with real(serve_slots=2, memory_limit_bytes=200 * 2**20) as it:
+
+        async def endless(number: int) -> None:
+            # Half of its share to read; without its end of turn (token 2) it never stops.
+            words = " ".join(f"{number}{i:02d}" for i in range(100))
+            answer = await it.chat(words, model=REF, logit_bias={"2": -100, "0": -100})
+            body = answer.json()
+            failed = answer.status_code != 200
+            ends.append(str(body["error"]) if failed else body["choices"][0]["finish_reason"])
+            tokens.append(0 if failed else body["usage"]["total_tokens"])
+
+        for number in range(rounds):
+            await asyncio.gather(endless(2 * number + 1), endless(2 * number + 2))
+        room = it.service.pool.residents()[0].plan.context
+    return Figure(
+        18, "two endless answers beside each other, SmolLM2", "each ends with `length`",
+        f"{len(ends)} answers in a context of {room:,}, {ends.count('length')} ended with `length`"
+        f" after {min(tokens):,} to {max(tokens):,} tokens", set(ends) == {"length"},
+    )  # fmt: skip
+
+
 async def real_killed(soak: bool) -> Figure:
     """Row 1 on the real engine."""
     kills, clean = 20 if soak else 2, 0
@@ -212,7 +236,7 @@ def _resident(pid: int) -> int:
 
 
 ROWS = (
-    (four_models, real_leavers, real_too_long, real_killed, real_canaries, mixed_work)
+    (four_models, real_leavers, real_too_long, real_endless, real_killed, real_canaries, mixed_work)
     if weights_are_here()
     else ()
 )
