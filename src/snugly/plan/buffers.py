@@ -26,11 +26,13 @@ _COPIES = 4  # GGML_SCHED_MAX_COPIES
 _OFFLOADED_FROM = 32  # tokens; below, products stay with the CPU (op_offload_min_batch_size)
 
 
-def peak(work: Activations, batch: Batch, n_seq: int, row: int, less: int = 0) -> int:
+def peak(
+    work: Activations, batch: Batch, n_seq: int, row: int, state_row: int, less: int = 0
+) -> int:
     """Bytes at the widest point of whole layers on one device.
 
-    `row` is what is widest of plain rows, `less` the elements per token that another
-    device keeps.
+    `row` is what is widest of plain rows, `state_row` of a layer with a state, `less` the
+    elements per token that another device keeps.
     """
     tokens = batch.tokens
     points = [F32 * (row - less) * tokens]
@@ -39,7 +41,7 @@ def peak(work: Activations, batch: Batch, n_seq: int, row: int, less: int = 0) -
     if batch.index_row:
         points.append((batch.index_row + F32 * (work.attention - less)) * tokens)
     if work.states.widest:
-        points.append(state_room(work, tokens, n_seq, less > 0))
+        points.append(state_room(work, tokens, n_seq, state_row))
     return max(points) + batch.ids * tokens
 
 
@@ -51,7 +53,9 @@ def compute_bytes(
     batch = batch_of(profile, setup, kept)
     work, n_seq = profile.work, setup.n_seq
     if not over.used:
-        return [peak(work, batch, n_seq, work.whole)] + [0] * len(placement.gpu_layers)
+        return [peak(work, batch, n_seq, work.whole, work.states.widest)] + [0] * len(
+            placement.gpu_layers
+        )
     piped = _piped(profile, placement, over, backend)
     taken = backend in TAKES_OVER and batch.tokens >= _OFFLOADED_FROM
     found = [_in_ram(profile, batch, n_seq, placement, over, taken, piped)]
@@ -105,7 +109,7 @@ def _in_ram(
         if work.states.in_ram:
             ram = max(ram, F32 * work.states.in_ram * batch.tokens)
         else:
-            ram += state_room(work, batch.tokens, n_seq) * 2 // 3
+            ram += state_room(work, batch.tokens, n_seq, work.states.widest) * 2 // 3
     hybrid = profile.n_stateful and work.states.chunk <= 1
     if taken and batch.score_row and hybrid and profile.attends(over.starts[0]):
         # Without flash attention the CPU works on the scores of some hybrids (LFM2, Jamba,
@@ -140,7 +144,8 @@ def _caches_in_ram(work: Activations, batch: Batch) -> int:
 def _left_to_cpu(profile: Profile, batch: Batch, n_seq: int, over: Spread, inputs: int) -> int:
     """RAM where the CPU computes what lies there."""
     if over.starts[0] > 0:
-        return peak(profile.work, batch, n_seq, profile.work.whole)
+        work = profile.work
+        return peak(work, batch, n_seq, work.whole, work.states.widest)
     if over.experts_until:
         rows = profile.work.experts + profile.work.embedding
         return inputs + F32 * rows * batch.tokens
@@ -177,10 +182,10 @@ def _on_gpu(
     if deep:
         row = max(row + deep, (4 * work.input_rows + 3) * work.embedding)
     less = 2 if work.place_row else 1 if first else 3
-    size = peak(work, batch, n_seq, row, work.embedding * less)
-    if work.states.handed and not first:
-        room = state_room(work, batch.tokens, n_seq, on_gpu=True)
-        size = max(size, room + (F32 * work.states.handed + batch.ids) * batch.tokens)
+    states = work.states
+    handed = not first and (states.scan_in_ram or profile.n_stateful == profile.n_layers)
+    state_row = states.handed if handed else states.on_gpu
+    size = peak(work, batch, n_seq, row, state_row, work.embedding * less)
     kept = work.attention - work.deep + deep - 2 * work.embedding
     kept += (work.place_row + work.fused_row) // 2 if work.place_row else 0  # a row, and V's own
     beside = F32 * batch.tokens * kept + batch.ids * batch.tokens
@@ -212,17 +217,32 @@ def _pipe_bytes(profile: Profile, batch: Batch, start: int) -> int:
     stands there once more than what a single GPU keeps.
     """
     work = profile.work
-    with_state = work.states.projected and profile.build.layers[start].state_bytes > 0
+    with_state = work.states.projected > 0 and profile.build.layers[start].state_bytes > 0
     if start == 0:
         rows = (6 + 2 * (_COPIES - 1)) * work.embedding - _COPIES * work.place_row
         rows += _COPIES * (work.throughout + (work.input_rows - 1) * work.embedding)
         rows += (_COPIES - 1) * work.states.inner if with_state else 0
-        rows += work.states.handed + work.states.inner if with_state and work.states.handed else 0
+        rows += _more_piped(profile, with_state, 1)
     else:
         rows = (6 + _COPIES - 1) * work.embedding - work.place_row
         rows += _COPIES * (work.states.projected - work.embedding) if with_state else 0
-        rows += 2 * work.embedding if with_state and work.states.handed else 0
+        rows += _more_piped(profile, with_state, 3)
     return batch.tokens * (F32 * rows + (_COPIES - 1) * batch.ids)
+
+
+def _more_piped(profile: Profile, with_state: bool, copies: int) -> int:
+    """Elements per token of a layer with a state that only several micro-batches keep.
+
+    `copies`: rows of the embedding that a single one leaves to another device.
+    """
+    work, states = profile.work, profile.work.states
+    if states.scan_in_ram:
+        more = 2 * work.embedding if copies > 1 else states.handed - states.on_gpu + states.inner
+        return more if with_state else 0
+    if profile.build.experts:  # they are wider
+        return 0
+    every = profile.n_stateful == profile.n_layers
+    return states.widest - (states.handed if copies > 1 and every else states.on_gpu)
 
 
 def _masks_handed(profile: Profile, batch: Batch, start: int, end: int, copies: int) -> int:

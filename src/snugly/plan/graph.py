@@ -32,7 +32,8 @@ class States:
 
     widest: int
     on_gpu: int  # the same where the input is a copy
-    handed: int  # more where another device hands the input on (Mamba 1)
+    handed: int  # and where another device hands it on, if all layers have states
+    scan_in_ram: bool  # Mamba 1: its scan stays with a state in RAM
     in_ram: int  # what stays with a state in RAM while a GPU does the products
     projected: int  # what goes into a Mamba layer's convolution and gate
     convolved: int  # a convolution's row
@@ -120,8 +121,9 @@ def _states(build: Build, wide: dict[str, tuple[int, int]], row: int) -> States:
     first = "ssm_x" in wide  # Mamba: its input is a row of the embedding, given back
     return States(
         widest=widest,
-        on_gpu=widest - out - row if first else widest,
-        handed=row - wide["ssm_x"][1] if first else 0,
+        on_gpu=widest - (out + row if first else row if mamba else 0),
+        handed=widest - (out + wide["ssm_x"][1] if first else 3 * row if mamba else 0),
+        scan_in_ram=first,
         in_ram=3 * (out + row) if first else 0,
         projected=wide.get("ssm_in", (0, 0))[1],
         convolved=convolved if mamba else 0,
@@ -212,10 +214,12 @@ def _indexer(build: Build, wide: dict[str, tuple[int, int]]) -> int:
     return 2 * (given // key) + 1 if given else 3
 
 
-def state_room(work: Activations, tokens: int, n_seq: int, on_gpu: bool = False) -> int:
-    """Bytes of the widest point of a layer with a state; each sequence's is copied."""
+def state_room(work: Activations, tokens: int, n_seq: int, row: int) -> int:
+    """Bytes of the widest point of a layer with a state; each sequence's is copied.
+
+    `row`: elements per token there; one of `work.states`.
+    """
     states = work.states
-    row = states.on_gpu if on_gpu else states.widest
     if not row:
         return 0
     padded = n_seq * (-(-tokens // n_seq // states.chunk) * states.chunk)

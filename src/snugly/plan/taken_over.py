@@ -36,9 +36,8 @@ def _with_state(profile: Profile, batch: Batch, n_seq: int) -> int:
     leave a hole; up to three rows (convolved, scanned, the gate) move in, where they fit.
     """
     work, states = profile.work, profile.work.states
-    room = state_room(work, batch.tokens, n_seq)
-    if not states.handed:
-        return room
+    if not states.scan_in_ram:
+        return state_room(work, batch.tokens, n_seq, states.widest)
     row, inner = (F32 * size * batch.tokens for size in (work.embedding, states.inner))
     hole = profile.forward.up + row
     return row + hole + (5 - min(hole // inner, 3)) * inner + n_seq * states.n_bytes
