@@ -1,6 +1,7 @@
 """What all tests share: no network but loopback, folders of their own, the real weights."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +22,11 @@ FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
 # A machine that is busy must not make a test fail: what is quick is measured in bench/.
 hypothesis.settings.register_profile("snugly", deadline=None)
 hypothesis.settings.load_profile("snugly")
+
+# A shell starts what it puts behind `&` with Ctrl-C ignored, and every child inherits that: the tests
+# of Ctrl-C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
