@@ -23,8 +23,8 @@ FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
 hypothesis.settings.register_profile("snugly", deadline=None)
 hypothesis.settings.load_profile("snugly")
 
-# A shell starts what it puts behind `&` with Ctrl-C ignored, and every child inherits that: the tests
-# of Ctrl-C would wait for ever.
+# A shell starts what it puts behind `&` with Ctrl-C ignored, and every child inherits that: the
+# tests of Ctrl-C would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
