@@ -290,7 +290,8 @@ def _bench() -> Any:
      "microsoft__Phi-4-mini-instruct", "deepseek-ai__DeepSeek-V2-Lite", "falcon",
      "bigcode__starcoder2-7b", "gemma4_text", "google__gemma-4-26B-A4B", "qwen3_next",
      "Qwen__Qwen3-VL-8B-Instruct",
-     "mamba", "MiniMaxAI__MiniMax-M3", "nvidia__Llama-3_3-Nemotron-Super-49B-v1", "qwen3_5_text",
+     "mamba", "mamba2", "gpt_bigcode", "ernie4_5", "MiniMaxAI__MiniMax-M3",
+     "nvidia__Llama-3_3-Nemotron-Super-49B-v1", "qwen3_5_text",
      "minimax_m2", "meta-llama__Llama-4-Maverick-17B-128E-Instruct"],
 )  # fmt: skip
 def test_each_device_takes_what_llama_cpp_would_allocate(name: str) -> None:
@@ -303,14 +304,14 @@ def test_each_device_takes_what_llama_cpp_would_allocate(name: str) -> None:
             assert mine == pytest.approx(true, rel=0.02), row
 
 
-def test_of_all_figures_no_more_than_one_in_fifty_is_off_by_over_two_percent() -> None:
+def test_of_all_figures_no_more_than_one_in_two_hundred_is_off_by_over_two_percent() -> None:
     device_memory, off, count = _bench(), 0, 0
     for row in _allocated():
         for mine, true in zip(device_memory.ours(row), device_memory.theirs(row), strict=True):
             count += 1
             off += abs(mine / true - 1) > 0.02
     assert count > 2000
-    assert off / count < 0.02
+    assert off / count < 0.005
 
 
 def test_without_flash_attention_all_values_are_as_long_as_the_longest() -> None:

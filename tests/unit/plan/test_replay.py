@@ -1,0 +1,65 @@
+"""The allocator replayed: holes as ggml leaves them, and whole models as the library has them."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.plan.test_pools import _bench
+
+from snugly.plan.batch import batch_of, spread
+from snugly.plan.profile import profile_of
+from snugly.plan.replay import _Room, replayed
+from snugly.plan.types import Placement, Setup
+
+DEVICES = Path(__file__).parents[2] / "golden/pools/devices.csv"
+SIZES = {"a": 1024, "b": 512, "c": 1024, "d": 512, "e": 256, "f": 2048}
+
+
+def _run(steps: str) -> _Room:
+    room = _Room()
+    room.run(steps, SIZES)
+    return room
+
+
+def test_the_smallest_hole_that_fits_is_used_and_of_two_alike_the_later() -> None:
+    assert _run("+a +b +c -a -b +d").used["d"] == (0, 512)  # both are one hole again
+    assert _run("+a +b +c +d +f -a -d +e").used["e"] == (3072 - 512, 256)
+    assert _run("+a +b +c +d +f -b -d +e").used["e"] == (2560, 256)
+
+
+def test_what_fits_nowhere_goes_to_the_end_and_the_end_moves_back() -> None:
+    room = _run("+a +b -a +f")
+    assert room.used["f"] == (1536, 2048)
+    room.run("-f", SIZES)
+    assert (room.end, room.top) == (1536, 3584)
+
+
+def test_what_is_taken_once_stays_and_a_row_becomes_the_next_layers() -> None:
+    room = _run("!a !a +b b>x -x")
+    assert room.used == {"a": (0, 1024)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["meta-llama__Llama-3.1-8B-Instruct", "meta-llama__Llama-3.2-1B-Instruct", "ernie4_5",
+     "Qwen__Qwen2.5-0.5B-Instruct", "seed_oss", "gpt2", "gpt_bigcode", "gpt_neox"],
+)  # fmt: skip
+def test_what_the_first_gpu_takes_over_is_what_llama_cpp_allocates(name: str) -> None:
+    device_memory, seen = _bench(), 0
+    build = device_memory.model(name)[1]
+    profile = profile_of(build)
+    with DEVICES.open(newline="") as file:
+        rows: list[dict[str, Any]] = [row for row in csv.DictReader(file) if row["model"] == name]
+    for row in rows:
+        over = spread(Placement(device_memory.counts(row)), profile.n_layers)
+        if row["kind"] != "cuda" or row["flash"] != "1" or not 0 < over.starts[0]:
+            continue
+        setup = Setup(int(row["context"]), int(row["n_seq"]), row["k_type"].upper(),
+                      ubatch=int(row["ubatch"]))  # fmt: skip
+        batch = batch_of(profile, setup, profile.remembered(setup))
+        own = over.starts[1] > over.starts[0]
+        found = replayed(profile, batch, over.starts[0], own)
+        assert found == pytest.approx(int(row["bytes"].split()[6]), rel=0.005), row
+        seen += 1
+    assert seen >= 6
