@@ -23,8 +23,9 @@ from snugly.server.shelf import Shelf, Volume
 from snugly.settings import Settings
 
 # Of a slot's equal part of the context, what a prompt may take at most uncounted: bytes stand for
-# tokens then, three times too many in English. Others are counted, which takes some 3 ms.
-_UNCOUNTED = 1 / 8
+# tokens then, four times too many in English, and the answer still has the other half. Longer ones
+# are counted, by the engine in some milliseconds, which is little beside reading them.
+_UNCOUNTED = 1 / 2
 
 # Asked every few seconds by whoever watches the server: the log would hold little else.
 _WATCHED = frozenset({"/health", "/ready", "/metrics"})
