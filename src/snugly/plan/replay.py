@@ -39,11 +39,18 @@ _BESIDE = (  # attention and feed-forward side by side
     "+n +wqkv +qkv -wqkv -n !pos +rq +rk -rk -qkv +ck +cv" + _IN + " -rq -ck -cv "
     + _PLAIN + " -x +wo +o -wo -attended -o y>x",
 ) * 2  # fmt: skip
+_BESIDE_APART = (  # the same, with matrices of their own
+    "+n +wq {early} +q -wq {late} +rq -q +wv +v -wv +wk +k -wk +rk -k -rk -v +ck +cv" + _IN
+    + " -rq -ck -cv +wo +o -wo -attended " + _PLAIN + " -y -x o>x",
+    "+n +wq {early} {turn} +q -wq {late} +rq -q +hq -rq +wv {vturn} +v -wv {vlate} +hv -v +wk +k"
+    " -wk +rk -k +hk -rk -hk -hv +ck +cv" + _IN
+    + " -hq -ck -cv +ho -attended +wo +o -wo -ho " + _PLAIN + " -y -x o>x",
+)  # fmt: skip
 # SmolLM3 is missing: every fourth layer of it does without positions.
 _STEPS = {
     "llama": (_WORDS, _APART), "qwen2": (_WORDS, _APART), "ernie4_5": (_WORDS, _APART),
     "seed_oss": (_WORDS, _APART), "gpt2": (_PLACED, _FUSED), "starcoder": (_PLACED, _FUSED),
-    "gptneox": (_WORDS, _BESIDE),
+    "gptneox": (_WORDS, _BESIDE), "phi2": (_WORDS, _BESIDE_APART),
 }  # fmt: skip
 # What comes in once comes with the first split that needs it: with the matrix of queries, with
 # their bias, or with the frequencies of Llama 3.1 and later, which have a split of their own
@@ -60,7 +67,7 @@ _BIASED = dict.fromkeys(_AS_IS, "") | {
     "late": "+bias !pos !kturn -bias", "vlate": "+vbias !vturn -vbias",
 }  # fmt: skip
 _TUNED = _AS_IS | {"early": "", "turn": "", "late": "!pos !freqs !kturn"}
-_WITH_BIAS = frozenset({"qwen2", "seed_oss"})
+_WITH_BIAS = frozenset({"qwen2", "seed_oss", "phi2"})
 _MATRICES = {
     "ffn_down": "wd", "attn_v": "wv", "attn_qkv": "wqkv", "attn_k": "wk", "attn_q": "wq",
     "attn_output": "wo", "ffn_gate": "wg", "ffn_up": "wu",
@@ -139,7 +146,7 @@ def replayed(profile: Profile, batch: Batch, layers: int, own: bool) -> int | No
     build, kinds = profile.build, profile.kinds
     if build.architecture not in _STEPS or batch.score_row or build.experts:
         return None
-    if len(kinds) != 1 or kinds[0].window or not kinds[0].kv_heads:
+    if len(kinds) != 1 or kinds[0].window or not kinds[0].kv_heads or not _alike(build):
         return None
     key = (id(build), batch.tokens, batch.sizes, batch.widened, batch.layer_kv)
     found = _kept.get(key)
@@ -148,6 +155,13 @@ def replayed(profile: Profile, batch: Batch, layers: int, own: bool) -> int | No
             _kept.clear()
         found = _kept[key] = build, tuple(_replay(profile, batch))
     return found[1][layers][own]
+
+
+def _alike(build: Build) -> bool:
+    """Whether the model has just the matrices that its architecture's list takes."""
+    listed = {step[1:] for step in _STEPS[build.architecture][1][0].split() if step[:2] == "+w"}
+    named = {name for name, _, _ in build.widths}
+    return listed == {short for name, short in _MATRICES.items() if name in named}
 
 
 def _replay(profile: Profile, batch: Batch) -> Iterator[tuple[int, int]]:
