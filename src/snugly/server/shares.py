@@ -20,8 +20,11 @@ from snugly.server.service import Size
 # 1024 x 1024 (llama.cpp tools/mtmd/clip.cpp). The engine refuses what does not fit.
 _PICTURE = 1000
 # What templates add: to each message (SmolLM2 4, Llama 3 5), and once (Llama 3.1's words about
-# tools 150, SmolLM2's system prompt 27); and what is guessed ahead of the answer (16 tokens).
-_MESSAGE, _ONCE = 8, 256
+# tools 150, SmolLM2's system prompt 27).
+_MESSAGE, _ONCE = 8, 192
+# Beside what is counted: words guessed ahead of the answer (`engine.speculating`), and tokens that
+# the engine holds back until they are a character or surely no call.
+_AHEAD = 64
 _LONG_TOKEN = 24  # bytes; a longer piece is several tokens that were held back, 3 bytes each
 _BYTES_PER_TOKEN = 3
 
@@ -30,7 +33,7 @@ def size_of(request: GenerateRequest) -> Size:
     """What a request takes of the context."""
 
     async def count(running: Running) -> int:
-        return await _counted(running, request) + _pictures(request)
+        return await _counted(running, request) + _pictures(request) + _AHEAD
 
     return Size(_most(request), count, request.max_tokens)
 
@@ -40,9 +43,9 @@ def _most(request: GenerateRequest) -> int:
     if isinstance(request, ChatRequest):
         tools = "".join(f"{t.name}{t.description}{t.parameters}" for t in request.tools)
         texts = [tools, *(f"{m.text}{m.reasoning}{m.tool_calls}" for m in request.messages)]
-        added = _ONCE + _MESSAGE * len(request.messages) + _pictures(request)
+        added = _AHEAD + _ONCE + _MESSAGE * len(request.messages) + _pictures(request)
         return added + sum(map(_bytes, texts))
-    return _ONCE + max(_bytes(p) if isinstance(p, str) else len(p) for p in _prompts(request))
+    return _AHEAD + max(_bytes(p) if isinstance(p, str) else len(p) for p in _prompts(request))
 
 
 def _pictures(request: GenerateRequest) -> int:
