@@ -32,13 +32,16 @@ _APART = (  # queries, keys and values by matrices of their own: as it is, with 
 _FUSED = (
     "+n +wqkv +qkv -wqkv -n +ck +cv" + _IN + " -qkv -ck -cv +wo +o -wo -attended -x "
     + _PLAIN + " -o y>x",
-    "+n +wqkv +qkv -wqkv -n !kturn !vturn +q +hq -q +v +hv -v +k -qkv +hk -k -hk -hv +ck +cv"
-    + _IN + " -hq -ck -cv +ho -attended +wo +o -wo -ho -x " + _PLAIN + " -o y>x",
+    "+n +wqkv +qkv -wqkv -n +qbias !kturn !vturn -qbias +q +hq -q +v +hv -v +k -qkv +hk"
+    " -k -hk -hv +ck +cv" + _IN + " -hq -ck -cv +ho -attended +wo +o -wo -ho -x " + _PLAIN + " -o y>x",
 )  # fmt: skip
 _BESIDE = (  # attention and feed-forward side by side
-    "+n +wqkv +qkv -wqkv -n !pos +rq +rk -rk -qkv +ck +cv" + _IN + " -rq -ck -cv "
+    "+n +wqkv +qkv -wqkv -n +qbias !pos -qbias +rq +rk -rk -qkv +ck +cv" + _IN + " -rq -ck -cv "
     + _PLAIN + " -x +wo +o -wo -attended -o y>x",
-) * 2  # fmt: skip
+    "+n +wqkv +qkv -wqkv -n +qbias !pos !kturn !vturn -qbias +rq +hq -rq +v +hv -v +rk -qkv +hk"
+    " -rk -hk -hv +ck +cv" + _IN + " -hq -ck -cv " + _PLAIN
+    + " -x +ho -attended +wo +o -wo -ho -o y>x",
+)  # fmt: skip
 _BESIDE_APART = (  # the same, with matrices of their own
     "+n +wq {early} +q -wq {late} +rq -q +wv +v -wv +wk +k -wk +rk -k -rk -v +ck +cv" + _IN
     + " -rq -ck -cv +wo +o -wo -attended " + _PLAIN + " -y -x o>x",
@@ -232,6 +235,7 @@ def _sizes(profile: Profile, batch: Batch) -> dict[str, int]:
         "slots": 2 * token,
         "bias": query // batch.tokens,
         "vbias": value // batch.tokens,
+        "qbias": (query + key + value) // batch.tokens,
         "freqs": F32 * kind.key_length // 2,
         "mask": batch.item * cells * batch.tokens,
         "ck": of_key,
