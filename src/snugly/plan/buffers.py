@@ -23,6 +23,9 @@ TAKES_OVER = frozenset({"cuda", "rocm", "vulkan", "sycl"})
 # work on four micro-batches at once when several of them hold the whole model.
 _CUDA_LIKE = frozenset({"cuda", "rocm"})
 _COPIES = 4  # GGML_SCHED_MAX_COPIES
+# Rows of the embedding that a later GPU keeps beyond the usual ones, where attention and
+# feed-forward stand side by side (src/models/phi2.cpp, gptneox.cpp). Counted by the oracle.
+_KEPT_LATER = {"phi2": 2, "gptneox": 1}
 _OFFLOADED_FROM = 32  # tokens; below, products stay with the CPU (op_offload_min_batch_size)
 
 
@@ -161,11 +164,7 @@ def _on_gpu(
     index: int,
     backend: str,
 ) -> int:
-    """A GPU's own layers.
-
-    Its input is a copy of its own, so rows of the embedding are left to RAM: one where all
-    layers are on GPUs, else three. Two where the place of a token is a row of its own.
-    """
+    """A GPU's own layers."""
     if not placement.gpu_layers[index]:
         return 0
     work, n_seq = profile.work, setup.n_seq
@@ -181,11 +180,7 @@ def _on_gpu(
     deep = over.starts[index] < DEEP_LAYERS and work.deep_gpu
     if deep:
         row = max(row + deep, (4 * work.input_rows + 3) * work.embedding)
-    less = 2 if work.place_row else 1 if first else 3
-    states = work.states
-    handed = not first and (states.scan_in_ram or profile.n_stateful == profile.n_layers)
-    state_row = states.handed if handed else states.on_gpu
-    size = peak(work, batch, n_seq, row, state_row, work.embedding * less)
+    size = peak(work, batch, n_seq, row, *_left(profile, first))
     kept = work.attention - work.deep + deep - 2 * work.embedding
     kept += (work.place_row + work.fused_row) // 2 if work.place_row else 0  # a row, and V's own
     beside = F32 * batch.tokens * kept + batch.ids * batch.tokens
@@ -196,6 +191,19 @@ def _on_gpu(
         layer = profile.widest(batch.widened, over.starts[index], over.starts[index + 1])
         size = max(size, beside + layer) if layer else size
     return size
+
+
+def _left(profile: Profile, first: bool) -> tuple[int, int]:
+    """A GPU's widest row of a layer with a state, and elements per token that RAM keeps for it.
+
+    Its input is a copy of its own, so rows of the embedding are left to RAM: one where all
+    layers are on GPUs (`first`), else three. Two where the place of a token is a row of its own.
+    """
+    work, states = profile.work, profile.work.states
+    later = 3 - _KEPT_LATER.get(profile.build.architecture, 0)
+    less = 2 if work.place_row else 1 if first else later
+    handed = not first and (states.scan_in_ram or profile.n_stateful == profile.n_layers)
+    return states.handed if handed else states.on_gpu, work.embedding * less
 
 
 def _piped(profile: Profile, placement: Placement, over: Spread, backend: str) -> bool:

@@ -33,7 +33,8 @@ _FUSED = (
     "+n +wqkv +qkv -wqkv -n +ck +cv" + _IN + " -qkv -ck -cv +wo +o -wo -attended -x "
     + _PLAIN + " -o y>x",
     "+n +wqkv +qkv -wqkv -n +qbias !kturn !vturn -qbias +q +hq -q +v +hv -v +k -qkv +hk"
-    " -k -hk -hv +ck +cv" + _IN + " -hq -ck -cv +ho -attended +wo +o -wo -ho -x " + _PLAIN + " -o y>x",
+    " -k -hk -hv +ck +cv" + _IN + " -hq -ck -cv +ho -attended +wo +o -wo -ho -x "
+    + _PLAIN + " -o y>x",
 )  # fmt: skip
 _BESIDE = (  # attention and feed-forward side by side
     "+n +wqkv +qkv -wqkv -n +qbias !pos -qbias +rq +rk -rk -qkv +ck +cv" + _IN + " -rq -ck -cv "
