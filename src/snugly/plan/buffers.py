@@ -139,7 +139,7 @@ def _caches_in_ram(work: Activations, batch: Batch) -> int:
     row = work.fused_row * (1 if work.fused_row <= 2 * work.embedding else 2)
     if batch.widened:  # turned before they are kept, and no longer parts
         row = 0
-    if work.states.convolved:
+    if work.states.convolved or work.short:
         row += work.embedding + work.states.convolved
     return F32 * row * batch.tokens
 
@@ -186,6 +186,8 @@ def _on_gpu(
     beside = F32 * batch.tokens * kept + batch.ids * batch.tokens
     if not placement.kv_on_gpu:
         layer = profile.widest(batch.layer_kv, over.starts[index], over.starts[index + 1])
+        if work.short:  # attention is left to the CPU, with its mask
+            return size - batch.tokens * (F32 * 2 * work.embedding + batch.item * max(batch.sizes))
         size = max(size + F32 * work.embedding * batch.tokens, beside + layer)
     if batch.widened and backend in _CUDA_LIKE:
         layer = profile.widest(batch.widened, over.starts[index], over.starts[index + 1])

@@ -67,6 +67,7 @@ class Activations:
     deep: int  # what those take beside a layer on the CPU
     deep_gpu: int  # and on a GPU
     place_row: int  # a row that the place of a token adds to its own, in RAM
+    short: bool  # whether other layers are short convolutions (LFM2)
     fused_row: int  # of queries, keys and values from one matrix, where keys are not turned
 
 
@@ -108,6 +109,7 @@ def activations(build: Build) -> Activations:
         deep=deep[0],
         deep_gpu=deep[1],
         place_row=row if "position_embd" in wide else 0,
+        short="shortconv.in_proj" in wide,
         fused_row=wide.get("attn_qkv", (0, 0))[1] if "position_embd" in wide else 0,
     )
 
