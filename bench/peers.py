@@ -10,6 +10,9 @@ interrupted. The llama-server is the one that `snugly engine` finds, or `--serve
 says what share of the machine's measured rates the engine reaches (`snugly machine --measure`
 first). `table` prints everything as Markdown; with --write into docs/performance.md.
 
+Each work begins with nothing remembered: `snugly cache purge` runs before it, on this machine's own
+cache of prompts.
+
 The wheel and Ollama's defaults take part in the first round only. About 24 minutes for a 1.5B on
 two cores (`--who peer,snugly,wheel`), 6 for SmolLM2 with all four.
 
@@ -24,6 +27,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -98,6 +102,7 @@ async def one_round(
         load = os.getloadavg()[0]
         begun = time.perf_counter()
         try:
+            forget()
             found = await WORKS[work].run(contender, given)
         except (Refused, httpx2.HTTPError) as error:
             print(f"{name[:28]:<29}{work:<11}{number} {contender.name:<7}failed: {error}")
@@ -111,6 +116,13 @@ async def one_round(
             file.write(json.dumps(row) + "\n")
         print(f"{name[:28]:<29}{work:<11}{number} {contender.name:<7}{found['seconds']:8.2f} s "
               f"{found['tokens']:>5} tokens, took {taken:.0f} s", flush=True)  # fmt: skip
+
+
+def forget() -> None:
+    """What Snugly remembers of prompts is purged: no work begins with what another has read."""
+    subprocess.run(
+        [sys.executable, "-m", "snugly", "cache", "purge"], check=True, capture_output=True
+    )
 
 
 async def cut(contender: Contender, number: int, salt: str) -> Texts:
