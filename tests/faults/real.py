@@ -58,7 +58,7 @@ async def real_leavers(soak: bool) -> Figure:
     rounds, freed, usual = 100 if soak else 4, list[float](), list[float]()
     async with real(serve_slots=1) as it:
         for number in range(rounds):
-            words = " ".join(f"word{number}x{i}" for i in range(1200))  # nothing of it is cached
+            words = " ".join(f"word{number}x{i}" for i in range(1000))  # nothing of it is cached
             await it.chat("hi", model=REF, max_tokens=1)  # the first one loads
             usual.append(await timed(it.chat("hi", model=REF, max_tokens=1)))
             freed.append(await _leave(it, words, 0.3))
