@@ -113,8 +113,13 @@ def test_answers_beside_each_other_never_overflow_the_context(
 
 
 async def test_one_that_is_larger_than_the_context_gets_in_alone() -> None:
-    async with Turns(4, 100).turn("a", 1000):
-        pass
+    turns = Turns(4, 100)
+    async with asyncio.timeout(1), turns.turn("a", 1000) as share:
+        assert (share.prompt, share.granted) == (1000, 0)
+        behind = asyncio.create_task(order_of(turns, []))
+        await asyncio.sleep(0)
+        assert not behind.done()
+    assert await behind == []
 
 
 async def test_whoever_leaves_the_queue_gives_nothing_away() -> None:
@@ -127,8 +132,8 @@ async def test_whoever_leaves_the_queue_gives_nothing_away() -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
     async with asyncio.timeout(1):
         for _ in range(3):
-            async with turns.turn("b", 100):
-                pass
+            async with turns.turn("b", 100) as share:
+                assert share.tokens == 100
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 150)), max_size=30))

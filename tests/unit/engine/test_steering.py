@@ -66,6 +66,13 @@ def plan_of(box: Machine, cores: float) -> Plan:
     return making.plan(threads=made._threads(cores), free_cores=made._threads(cores))
 
 
+def begun(cores: float) -> tuple[Any, Plan, Machine]:
+    """A model that was started under a load of so many cores, its plan, and the box."""
+    box = making.machine(cores=4)
+    plan = plan_of(box, cores)
+    return Runs(plan), plan, box
+
+
 def test_the_load_is_what_others_do() -> None:
     """Two of four cores work, one of them for us: a load of one core."""
     seen = iter([(100.0, 50.0), (120.0, 60.0), (140.0, 70.0)])
@@ -84,9 +91,7 @@ def test_an_engine_that_came_or_went_is_no_load() -> None:
 
 
 def test_a_core_that_is_taken_counts_after_five_seconds() -> None:
-    box = making.machine(cores=4)
-    quiet = plan_of(box, 0.0)
-    runs: Any = Runs(quiet)
+    runs, quiet, box = begun(0.0)
     made = steering(1.0, box)
     assert made.due("m", runs, quiet, 100.0) is None
     assert made.due("m", runs, quiet, 104.9) is None
@@ -99,9 +104,7 @@ def test_a_core_that_is_taken_counts_after_five_seconds() -> None:
 
 
 def test_a_pause_in_between_begins_again() -> None:
-    box = making.machine(cores=4)
-    quiet = plan_of(box, 0.0)
-    runs: Any = Runs(quiet)
+    runs, quiet, box = begun(0.0)
     made = steering(1.0, box)
     assert made.due("m", runs, quiet, 100.0) is None
     made.load.cores = 0.0
@@ -113,9 +116,7 @@ def test_a_pause_in_between_begins_again() -> None:
 
 
 def test_cores_that_come_back_count_after_twenty() -> None:
-    box = making.machine(cores=4)
-    busy = plan_of(box, 1.0)
-    runs: Any = Runs(busy)
+    runs, busy, box = begun(1.0)
     made = steering(0.0, box)
     assert made.due("m", runs, busy, 0.0) is None
     assert made.due("m", runs, busy, 19.0) is None
@@ -131,9 +132,7 @@ def test_near_the_middle_between_two_nothing_changes() -> None:
 
 
 def test_there_is_a_minute_between_two() -> None:
-    box = making.machine(cores=4)
-    quiet = plan_of(box, 0.0)
-    runs: Any = Runs(quiet)
+    runs, quiet, box = begun(0.0)
     made = steering(1.0, box)
     made.began("m", 100.0)
     for now in (101.0, 120.0, 159.0):
@@ -141,8 +140,7 @@ def test_there_is_a_minute_between_two() -> None:
 
 
 def test_what_lies_on_a_gpu_is_left_alone() -> None:
-    box = making.machine(cores=4)
-    quiet = plan_of(box, 0.0)
+    _, quiet, box = begun(0.0)
     use = quiet.estimate.uses[0]
     uses = (replace(use, weights_bytes=1), replace(use, pool="GPU"))
     on_gpu = replace(quiet, gpu_layers=33, estimate=replace(quiet.estimate, uses=uses))
