@@ -26,7 +26,7 @@ from snugly.engine.prefix import BLOCK, MARK, Trail, goes_on
 from snugly.model.download import DISK_MARGIN_BYTES
 
 _CHUNK = 1 << 20
-_READ = 1000  # descriptions that are remembered, of some kB each
+_READ = 1000  # descriptions that are remembered at most, of some kB each
 _REPLACED_SHARE = 0.25
 _KEPT_SECONDS = 30 * 86400  # since it was last used; as long as responses are kept (serve.md)
 _STALE_SECONDS = 3600  # after which a file that nobody finished belongs to nobody
@@ -70,7 +70,7 @@ class PrefixStore:
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self.folder = folder
         self.most_bytes = most_bytes
-        self._read: dict[tuple[str, int], Entry | None] = {}
+        self._read: dict[Path, tuple[int, Entry]] = {}  # by description, with its time
 
     @property
     def landing(self) -> Path:
@@ -166,7 +166,9 @@ class PrefixStore:
 
     def remove(self, entry: Entry) -> None:
         """Forget a state."""
-        for path in (entry.path.with_suffix(".json"), entry.path):
+        description = entry.path.with_suffix(".json")
+        self._read.pop(description, None)
+        for path in (description, entry.path):
             with suppress(OSError):
                 path.unlink()
 
@@ -222,12 +224,14 @@ class PrefixStore:
         """The entry that a JSON file tells of; what tells of none is removed."""
         state = path.with_suffix(".kv")
         try:
-            known = (str(path), path.stat().st_mtime_ns)
+            written = path.stat().st_mtime_ns
             used = state.stat().st_mtime
-            if known not in self._read:
-                if len(self._read) > _READ:
+            known = self._read.get(path)
+            if known is None or known[0] != written:
+                if len(self._read) >= _READ:  # those of states that other processes removed
                     self._read.clear()
-                self._read[known] = _entry_of(state, path.read_text(encoding="utf-8"))
+                known = (written, _entry_of(state, path.read_text(encoding="utf-8")))
+                self._read[path] = known
         except FileNotFoundError:
             _drop_stale(path)
             return None
@@ -235,8 +239,7 @@ class PrefixStore:
             with suppress(OSError):
                 path.unlink()
             return None
-        entry = self._read[known]
-        return None if entry is None else replace(entry, used=used)
+        return replace(known[1], used=used)
 
 
 def _replaces(new: Entry, old: Entry) -> bool:
