@@ -24,6 +24,7 @@ from snugly.engine.build_native_run import Steps, run
 from snugly.engine.native_found import SERVER, Native, built_folder, look_at
 from snugly.errors import EngineError
 from snugly.machine.types import Machine
+from snugly.model import sidecar
 from snugly.model.download import only_one, require_space
 from snugly.model.progress import Progress
 from snugly.settings import Settings
@@ -138,7 +139,7 @@ def _compile(
         (folder / "bin").mkdir()
         for target in TARGETS:
             shutil.copy2(objects / "bin" / target, folder / "bin" / target)
-        _write(folder / "build.json", json.dumps(told, indent=2))
+        sidecar.write_text(folder / "build.json", json.dumps(told, indent=2))
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -168,7 +169,7 @@ def prebuilt(settings: Settings, machine: Machine, backend: str, progress: Progr
                     unpack(got, "*", folder / "bin", archive.n_bytes, progress)
                     got.unlink()
                 told: dict[str, Any] = {"source": RELEASE, "backend": backend}
-                _write(folder / "build.json", json.dumps(told, indent=2))
+                sidecar.write_text(folder / "build.json", json.dumps(told, indent=2))
         return _finish(root, final, settings)
 
 
@@ -177,7 +178,7 @@ def _finish(root: Path, final: Path, settings: Settings) -> Native:
     native = look_at(str(final / "bin" / SERVER), "built", settings.cache)
     if native.unusable:
         raise EngineError("What was built cannot be used.", f"{native.unusable}.")
-    _write(root / "current", final.name + "\n")
+    sidecar.write_text(root / "current", final.name + "\n")
     return native
 
 
@@ -194,12 +195,3 @@ def _appearing(final: Path) -> Iterator[Path]:
         os.replace(final, old)
     os.replace(folder, final)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

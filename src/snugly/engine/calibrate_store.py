@@ -1,13 +1,11 @@
 """Calibrations are kept between runs, each for one machine, one set of engines, one class."""
 
-import contextlib
 import dataclasses
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from snugly.model import sidecar
 from snugly.plan.calibration import Calibration, Sample, Tuning
 
 VERSION = 1
@@ -42,17 +40,7 @@ def save(cache: Path, fingerprint: str, calibration: Calibration) -> None:
     data = _read(path_of(cache))
     data[f"{fingerprint} {calibration.model_class}"] = dataclasses.asdict(calibration)
     cache.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=cache, prefix=".calibration-", suffix=".json")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"version": VERSION, "entries": data}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path_of(cache))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    sidecar.write_text(path_of(cache), json.dumps({"version": VERSION, "entries": data}), 0o600)
 
 
 def forget(cache: Path) -> None:

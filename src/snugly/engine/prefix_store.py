@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from snugly.engine.prefix import BLOCK, MARK, Trail, goes_on
+from snugly.model import sidecar
 from snugly.model.download import DISK_MARGIN_BYTES
 
 _CHUNK = 1 << 20
@@ -155,7 +156,8 @@ class PrefixStore:
             entry = replace(what, path=folder / name, crc=crc, n_bytes=n_bytes, used=time.time())
             older = [old for old in self._in(folder) if _replaces(entry, old)]
             os.replace(landed, entry.path)
-            _write_private(entry.path.with_suffix(".json"), _told(entry))
+            description = entry.path.with_suffix(".json")
+            sidecar.write_text(description, _told(entry), 0o600, lasting=False)
         except OSError:
             self.give_back(name)
             raise
@@ -273,14 +275,6 @@ def _entry_of(path: Path, text: str) -> Entry:
         path, str(raw["key"]), str(raw["model"]), int(raw["tokens"]), int(raw["n_bytes"]),
         int(raw["crc"]), bool(raw["rewinds"]), trail,
     )  # fmt: skip
-
-
-def _write_private(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
 
 
 def _crc_of(path: Path) -> tuple[int, int]:

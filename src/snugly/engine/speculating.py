@@ -3,15 +3,13 @@
 import contextlib
 import dataclasses
 import json
-import os
-import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from snugly.chat.requests import CompletionRequest, InfillRequest
 from snugly.chat.types import ChatRequest, Generation, Usage
+from snugly.model import sidecar
 from snugly.plan.speculation import LOOKUP, Tally, pays
 from snugly.plan.speculation_types import NO_SPECULATION, Speculation
 from snugly.settings import Settings
@@ -71,15 +69,7 @@ def save(cache: Path, model_path: str, tallies: dict[str, Tally], now: float) ->
     data[model_path] = {"at": now, "kinds": kinds}
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=cache, prefix=".speculation-")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(data, file)
-            os.replace(name, path_of(cache))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
-            raise
+        sidecar.write_text(path_of(cache), json.dumps(data), 0o600, lasting=False)
 
 
 def _read(cache: Path) -> dict[str, Any]:
@@ -140,11 +130,3 @@ class Guessed:
         if self._unsaved and self._tallies is not None:
             save(self._cache, self._model_path, self._tallies, time.time())
             self._unsaved = 0
-
-
-def told(tallies: dict[str, Tally]) -> Sequence[tuple[str, float, float]]:
-    """For people: kinds, the share of guesses that were right, time saved as a share."""
-    return [
-        (kind, t.accepted / t.drafted if t.drafted else 0.0, t.gained_ms / max(t.decode_ms, 1e-9))
-        for kind, t in sorted(tallies.items())
-    ]

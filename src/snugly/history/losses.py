@@ -5,11 +5,10 @@ lost by that but a measurement. A file that cannot be read counts as empty.
 """
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from snugly.model import sidecar
 from snugly.settings import settings
 
 _NAME = "losses.json"
@@ -40,14 +39,8 @@ def remember(loss: KnownLoss, path: Path | None = None) -> None:
     where = _where(path)
     others = [known for known in _read(where) if _key(known) != _key(loss)]
     where.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, aside = tempfile.mkstemp(dir=where.parent, prefix=f".{_NAME}.")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump([asdict(known) for known in (*others, loss)[-_MOST:]], file, indent=0)
-        os.replace(aside, where)
-    except OSError:
-        os.unlink(aside)
-        raise
+    told = [asdict(known) for known in (*others, loss)[-_MOST:]]
+    sidecar.write_text(where, json.dumps(told, indent=0), 0o600)
 
 
 def known_loss(

@@ -45,20 +45,25 @@ def write(path: Path, content: Sidecar) -> None:
     write_text(path, json.dumps(body, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o644, lasting: bool = True) -> None:
     """Put `text` at `path`: a temporary name in the same folder, fsync, rename, fsync.
 
+    `lasting` False: without fsync, for what may be lost in a power cut.
     Raises: OSError; nothing is left behind then.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     # Not mkstemp: its 0600 would stay, and another account may run the same model.
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        if lasting:
+            publish(temporary, path)
+        else:
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -145,7 +145,6 @@ class Tally:
     took in all.
     """
 
-    answers: float = 0.0
     tokens: float = 0.0
     drafted: float = 0.0
     accepted: float = 0.0
@@ -157,7 +156,6 @@ class Tally:
     ) -> "Tally":
         """With one more answer. `check_ms` is what one checked token costs."""
         return Tally(
-            _FADING * self.answers + 1,
             _FADING * self.tokens + tokens,
             _FADING * self.drafted + drafted,
             _FADING * self.accepted + accepted,

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from snugly.errors import UserError
+from snugly.model import sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,7 @@ def record_path(history: Path) -> Path:
 
 def write_record(path: Path, record: Record) -> None:
     """Leave it, at once or not at all. Raises: OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(record)), encoding="utf-8")
-    os.replace(temporary, path)
+    sidecar.write_text(path, json.dumps(asdict(record)), lasting=False)
 
 
 def read_record(path: Path) -> Record | None:
