@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -83,9 +84,10 @@ async def test_a_death_while_loading_tells_the_cause(switches: tuple[str, ...], 
 
 
 async def test_an_engine_that_never_gets_ready_is_stopped_at_the_deadline() -> None:
+    own = uuid.uuid4().hex
     with pytest.raises(EngineError, match="did not get ready"):
-        await fake("--never-ready", start=1.0).start(plan())
-    assert not [p for p in psutil.process_iter(["cmdline"]) if "--never-ready" in str(p.info)]
+        await fake("--never-ready", "--words", own, start=1.0).start(plan())
+    assert not [p for p in psutil.process_iter(["cmdline"]) if own in str(p.info)]
 
 
 async def test_a_crash_in_the_middle_keeps_what_came_and_tells_the_cause() -> None:
@@ -159,12 +161,14 @@ async def test_50_kills_in_the_middle_each_give_a_clear_error(soak: bool) -> Non
 
 @pytest.mark.parametrize("after", [0.0, 0.0005, 0.002, 0.005, 0.01, 0.05, 0.5])
 async def test_cancelling_the_start_leaves_nothing_behind(after: float) -> None:
-    task = asyncio.create_task(fake("--never-ready").start(plan(model_name="cancelled")))
+    own = uuid.uuid4().hex
+    engine = fake("--never-ready", "--words", own)
+    task = asyncio.create_task(engine.start(plan(model_name="cancelled")))
     await asyncio.sleep(after)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not [p for p in psutil.process_iter(["cmdline"]) if "--never-ready" in str(p.info)]
+    assert not [p for p in psutil.process_iter(["cmdline"]) if own in str(p.info)]
 
 
 async def test_a_client_that_cannot_be_imported_leaves_no_engine(

@@ -8,7 +8,9 @@ import pytest
 
 from snugly.history import requests
 from snugly.history.opening import opened
-from tests.server.making import events, eventually, said, served
+from snugly.settings import settings
+from tests.making import LLAMA_PAIRS, gguf_bytes, u32_pair
+from tests.server.making import events, eventually, said, served, stock
 
 
 async def test_a_chat_whole() -> None:
@@ -206,6 +208,16 @@ async def test_load_and_stop_with_the_token() -> None:
         ]
         stopped = await it.client.post("/snugly/stop", json={}, headers=key)
         assert stopped.json() == {"stopped": ["test/tiny/tiny.gguf"]}
+        assert it.service.pool.residents() == ()
+
+
+async def test_a_model_made_for_vectors_writes_nothing() -> None:
+    pooled = gguf_bytes((*LLAMA_PAIRS, u32_pair("llama.pooling_type", 3)))
+    stock(settings().store, "vectors", data=pooled)
+    async with served() as it:
+        answer = await it.chat("hi", model="vectors")
+        assert answer.status_code == 422
+        assert "turns text into vectors" in answer.text
         assert it.service.pool.residents() == ()
 
 

@@ -105,7 +105,7 @@ def _capabilities(volume: Volume) -> tuple[str, ...]:
     """What a model can do, by its header: encoders embed, templates tell of tools and thoughts."""
     spec = volume.spec
     name = f"{spec.name} {volume.name}".lower()
-    if not spec.is_causal or any(word in name for word in _VECTOR_NAMES):
+    if spec.made_for or any(word in name for word in _VECTOR_NAMES):
         return ("embedding",)
     found = ["completion"]
     if projector(volume):

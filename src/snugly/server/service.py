@@ -209,14 +209,16 @@ async def _prompt_tokens(lease: Lease, size: Size, part: int) -> int:
 
 
 def _check_mode(volume: Volume, mode: Mode) -> None:
-    if mode in ("generate", "score") and not volume.spec.is_causal:
+    made_for = volume.spec.made_for
+    if mode in ("generate", "score") and made_for:
+        what = "scores documents" if made_for == "rerank" else "turns text into vectors"
         raise HttpFault(
             422,
             f"{volume.name} cannot write text.",
-            f"It is an encoder ({volume.spec.architecture}): it turns text into vectors.",
+            f"By its header ({volume.spec.architecture}) it {what}.",
             "Take a chat model.",
         )
-    if mode == "rerank" and volume.spec.made_for != "rerank":
+    if mode == "rerank" and made_for != "rerank":
         raise HttpFault(
             422,
             f"{volume.name} cannot tell how relevant a document is.",
