@@ -52,7 +52,7 @@ _ATTEMPTS = 3  # at loading what is to stay, while clients use the memory
 _BATCH_SECONDS = 0.5
 _LEAST_BATCH = 128
 # After so many new objects Python looks for cycles among them, in 0.2 ms (a refusal leaves some 80,
-# an answer 20). The command line's 50,000 would keep the garbage of a thousand requests.
+# an answer 20). The command line's 200,000 would keep the garbage of thousands of requests.
 _NEW_OBJECTS = 5_000
 
 
