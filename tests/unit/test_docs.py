@@ -60,6 +60,7 @@ def test_the_description_of_a_verb_is_its_docstrings(verb: str) -> None:
     module, _, function = target.partition(":")
     docstring = inspect.getdoc(getattr(importlib.import_module(module), function)) or ""
     assert docstring.partition("\n\nParameters\n")[0] == description
+    assert not set("`*") & set(description.partition("\n\n")[0]), "`snugly --help` has no markup"
 
 
 def test_the_map_of_modules_is_the_code() -> None:

@@ -17,11 +17,12 @@ app = App(
     version=f"snugly {__version__}",
     version_flags=["--version", "-V"],
     suppress_keyboard_interrupt=False,  # `run` below says it, with the exit code
+    help_format="plaintext",  # rich's Markdown takes a third of `snugly --help` to load
 )
 
 # name -> (module:function, its description). The description is repeated here because
 # reading it from the function would import the module, and `snugly --help` must stay
-# quick; a test holds the two together.
+# quick; a test holds the two together. The first sentence is plain text, the rest Markdown.
 VERBS = {
     "run": (
         "snugly.cli.run:run",
@@ -88,11 +89,11 @@ VERBS = {
         "OpenAI, Anthropic, Ollama, LM Studio and llama.cpp are spoken. Models are loaded when\n"
         "asked for, and unloaded when nobody uses them or another one needs the memory.",
     ),
-    "ps": ("snugly.cli.ps:ps", "Show what `snugly serve` holds in memory."),
-    "load": ("snugly.cli.ps:load", "Load a model into `snugly serve` now."),
+    "ps": ("snugly.cli.ps:ps", "Show what the server holds in memory."),
+    "load": ("snugly.cli.ps:load", "Load a model into the server now."),
     "stop": (
         "snugly.cli.ps:stop",
-        "Unload a model from `snugly serve` once its answers are done; without a name, all.",
+        "Unload a model from the server once its answers are done; without a name, all.",
     ),
     "status": (
         "snugly.cli.status:status",
@@ -146,7 +147,7 @@ VERBS = {
 }
 
 for _name, (_target, _help) in VERBS.items():
-    app.command(_target, name=_name, help=_help)
+    app.command(_target, name=_name, help=_help, help_format="markdown")
 
 
 def run(argv: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ _Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 def ps(*, as_json: _Json = False) -> None:
-    """Show what `snugly serve` holds in memory.
+    """Show what the server holds in memory.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def load(
     keep_alive: str | None = None,
     as_json: _Json = False,
 ) -> None:
-    """Load a model into `snugly serve` now.
+    """Load a model into the server now.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def load(
 
 
 def stop(ref: str | None = None, /, *, as_json: _Json = False) -> None:
-    """Unload a model from `snugly serve` once its answers are done; without a name, all.
+    """Unload a model from the server once its answers are done; without a name, all.
 
     Parameters
     ----------
