@@ -70,7 +70,12 @@ def brisk(tps: float, wait_s: float, task: Task) -> float:
 
 def quality_with_cache(fit: Fit) -> float:
     """Quality with the cache it is run with."""
-    return max(0.0, fit.candidate.quality - Q8_CACHE * (fit.setup.kv_type == "Q8_0"))
+    return quality_at(fit.candidate.quality, fit.setup.kv_type)
+
+
+def quality_at(quality: float, kv_type: str) -> float:
+    """What is left of a quality with a cache of this type."""
+    return max(0.0, quality - Q8_CACHE * (kv_type == "Q8_0"))
 
 
 def shares(tps: float, wait_s: float, need: Need, task: Task) -> tuple[float, float]:

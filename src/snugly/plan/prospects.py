@@ -2,9 +2,18 @@
 
 from typing import NamedTuple
 
-from snugly.plan.preference import NOTICED_S, pace_at_work, quality_with_cache, rate
+from snugly.plan.preference import (
+    NOTICED_S,
+    brisk,
+    pace_at_work,
+    quality_at,
+    quality_with_cache,
+    rate,
+    shares,
+    shortened,
+)
 from snugly.plan.tasks import Task
-from snugly.plan.types import Fit
+from snugly.plan.types import Fit, Need, Setup
 
 
 class Reach(NamedTuple):
@@ -32,6 +41,19 @@ def reach_of(fit: Fit, task: Task) -> Reach:
 def no_wait(seconds: float, task: Task) -> float:
     """Less the wait; where text comes out, one that nobody notices is none."""
     return -max(NOTICED_S, seconds) if task.writes else -seconds
+
+
+def most_key(most: Reach, fit: Fit, setup: Setup, need: Need, task: Task) -> tuple[float, ...]:
+    """The most that `preference.key` of another way can be, of what `fit` runs in its context.
+
+    `most` is what any way reaches, `setup` that of the other one.
+    """
+    tps, wait = most.at_work, -most.no_wait
+    writes, waits = shares(tps, wait, need, task)
+    quality = quality_at(fit.candidate.quality, setup.kv_type)
+    keeps = writes == waits == 1.0
+    worth = quality + brisk(tps, wait, task) if keeps else quality * writes * waits
+    return -shortened(fit, need, task), keeps, worth, most.rate
 
 
 class Bar:

@@ -13,7 +13,7 @@ from snugly.plan.limits import Limits
 from snugly.plan.placement import placements
 from snugly.plan.preference import key as key
 from snugly.plan.preference import shortened
-from snugly.plan.prospects import Bar, reach_of
+from snugly.plan.prospects import Bar, Reach, most_key, reach_of
 from snugly.plan.setups import contexts, setups
 from snugly.plan.speed import predict
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
@@ -65,9 +65,10 @@ def survey(
         if candidate.file_bytes - _HEADER > room:
             unfit.append(candidate)
             continue
-        if bar.above(limits.of(candidate)):
+        most = limits.of(candidate)
+        if bar.above(most):
             continue
-        fit = best_way(box, candidate, need, learned)
+        fit = best_way(box, candidate, need, learned, most)
         if fit is None:
             unfit.append(candidate)
             continue
@@ -83,9 +84,17 @@ def _found(need: Need, task: Task, fits: list[Fit], unfit: list[Candidate]) -> F
 
 
 def best_way(
-    box: Box, candidate: Candidate, need: Need, learned: Corrections = NOTHING_LEARNT
+    box: Box,
+    candidate: Candidate,
+    need: Need,
+    learned: Corrections = NOTHING_LEARNT,
+    most: Reach | None = None,
 ) -> Fit | None:
-    """The best way to run one candidate, or None when no way fits."""
+    """The best way to run one candidate, or None when no way fits.
+
+    `most`: what it can reach at most, where that is known; ways that cannot be better for it
+    are not tried.
+    """
     trained = candidate.outline.context_train
     if need.context is not None and need.context > trained:
         return None
@@ -93,26 +102,34 @@ def best_way(
         return None
     task = task_named(need.task)
     ways = (
-        _best_at(box, candidate, context, need, learned)
+        _best_at(box, candidate, context, need, learned, most)
         for context in contexts(trained, need, task)
     )
     return next((way for way in ways if way is not None), None)  # shorter is never better
 
 
 def _best_at(
-    box: Box, candidate: Candidate, context: int, need: Need, learned: Corrections
+    box: Box,
+    candidate: Candidate,
+    context: int,
+    need: Need,
+    learned: Corrections,
+    most: Reach | None,
 ) -> Fit | None:
     """The best way at one context; what could only save memory is not tried."""
     task = task_named(need.task)
     best: Fit | None = None
+    reached: tuple[float, ...] = ()
     for setup in setups(context, need, bool(box.engine.repacks)):
         if best is not None and not setup.repack and not _repacks(box, best):
+            continue
+        if best and most and reached >= most_key(most, best, setup, need, task):
             continue
         fit = _fit(box, candidate, setup, task, need, learned)
         if fit is None:
             continue
-        if best is None or key(fit, need, task) > key(best, need, task):
-            best = fit
+        if (found := key(fit, need, task)) > reached:
+            best, reached = fit, found
         if _nothing_gained(box, fit):
             break
     return best

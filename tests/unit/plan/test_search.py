@@ -20,9 +20,9 @@ from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
 from snugly.plan.found import Found
 from snugly.plan.limits import Limits
-from snugly.plan.preference import CLEARLY, PATIENT, beats, keeps_up, key, merits, shortened
+from snugly.plan.preference import CLEARLY, PATIENT, beats, keeps_up, key, merits
 from snugly.plan.prospects import reach_of
-from snugly.plan.search import search, survey
+from snugly.plan.search import best_way, search, survey
 from snugly.plan.speed_learning import NOTHING_LEARNT, Correction, Corrections
 from snugly.plan.tasks import TASKS, task_named
 from snugly.plan.types import Candidate, EngineFacts, Need
@@ -242,6 +242,6 @@ def test_the_survey_finds_all_that_a_search_of_everything_does(name: str, task: 
     assert (quick.best, quick.faster, quick.better) == (whole.best, whole.faster, whole.better)
     limits = Limits(box, NOTHING_LEARNT, need, task_named(task))
     for fit in whole.fits:
-        if not shortened(fit, need, whole.task):
-            most, there = limits.of(fit.candidate), reach_of(fit, whole.task)
-            assert all(x >= y for x, y in zip(most, there, strict=True)), fit.candidate.ref
+        most, there = limits.of(fit.candidate), reach_of(fit, whole.task)
+        assert all(x >= y for x, y in zip(most, there, strict=True)), fit.candidate.ref
+        assert best_way(box, fit.candidate, need, most=most) == fit
