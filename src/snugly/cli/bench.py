@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snugly.engine.launch import Prepared
 
 _BAR = 30  # characters
+_PUBLIC = ("snugly", "llama-server", "ollama")  # any other is an address
 
 
 def bench(
@@ -116,7 +117,10 @@ async def _energy(ask: Any) -> float | None:
 
 
 def document(ready: "Prepared", found: dict[str, Any]) -> dict[str, Any]:
-    """What may be published: hardware, model, engine, figures."""
+    """What may be published: hardware, model, engine, figures.
+
+    No address of a server, which may hold a password, and no name of a file.
+    """
     from snugly import __version__
 
     way = ready.way
@@ -132,7 +136,8 @@ def document(ready: "Prepared", found: dict[str, Any]) -> dict[str, Any]:
             "gpus": [gpu.name.or_else(gpu.vendor) for gpu in machine.gpus],
         },
         "model": {
-            "name": ready.spec.name, "file_type": ready.spec.file_type,
+            "name": ready.spec.own_name or ready.spec.architecture,
+            "file_type": ready.spec.file_type,
             "parameters": ready.spec.n_params, "file_bytes": ready.spec.file_bytes,
         },
         "plan": {
@@ -141,7 +146,8 @@ def document(ready: "Prepared", found: dict[str, Any]) -> dict[str, Any]:
             "kv_type": ready.plan.setup.kv_type,
         },
         "figures": [
-            {"who": who, "of": f.of, "at": f.at, "tokens_per_s": list(f.values)}
+            {"who": who if who in _PUBLIC else "another server", "of": f.of, "at": f.at,
+             "tokens_per_s": list(f.values)}
             for who, every in found["figures"].items() for f in every
         ],
         "joules_per_token": found["joules_per_token"],

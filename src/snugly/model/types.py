@@ -1,5 +1,6 @@
 """The nouns of a model, as read from a GGUF header."""
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -102,6 +103,11 @@ class ModelSpec:
     # How vectors are made of tokens: llama.cpp's LLAMA_POOLING_TYPE; 0: it is made to write,
     # 4: it ranks documents, others: it makes vectors.
     pooling: int = 0
+
+    @property
+    def own_name(self) -> str:
+        """What its header calls it; empty where only the file has a name."""
+        return "" if self.name == os.path.basename(self.path) else self.name
 
     @property
     def made_for(self) -> str:
