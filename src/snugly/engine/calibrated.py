@@ -64,6 +64,8 @@ def calibrated(
         plan = politely(plan, why)
     if not spec.is_causal or task in ("embed", "rerank") or engine not in _GUESSING:
         return plan
+    if plan.projector:
+        return plan  # `speculating` would refuse: no drafter needs to be looked for
     build = build_of(spec)
     guess = guess_for(plan.model_path, settings)
     if guess.most:

@@ -3,15 +3,13 @@
 from dataclasses import replace
 
 from snugly.plan.memory import PROJECTOR_ROOM
-from snugly.plan.speculation_types import NO_SPECULATION
 from snugly.plan.types import Estimate, Plan
 
 
 def seeing(plan: Plan, projector: str, n_bytes: int) -> Plan:
     """`plan` with the projector at that path and its bytes; where there is no room, with why.
 
-    It lies on the first GPU that holds layers, else in RAM, as in `plan.memory`. Guessing
-    ahead is left out: llama-server has it not together with pictures (server-context.cpp).
+    It lies on the first GPU that holds layers, else in RAM, as in `plan.memory`.
     """
     if not projector:
         return plan
@@ -27,7 +25,6 @@ def seeing(plan: Plan, projector: str, n_bytes: int) -> Plan:
     return replace(
         plan,
         projector=projector,
-        speculation=NO_SPECULATION,
         estimate=Estimate(tuple(uses)),
         why=(*plan.why, "It sees: its projector is loaded beside it."),
     )

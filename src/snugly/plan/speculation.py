@@ -51,9 +51,10 @@ def speculating(plan: Plan, build: Build, guess: Speculation) -> Plan:
     """`plan` with `guess`, its bytes counted; as it is where there is no room for it.
 
     Shorter guesses are taken where memory is dear. Models with states instead of caches are
-    left out: every guess would need a copy of the state to go back to.
+    left out: every guess would need a copy of the state to go back to; models with a projector
+    too: llama-server does not guess beside pictures (server-context.cpp).
     """
-    if not guess.most or any(layer.state_bytes for layer in build.layers):
+    if not guess.most or plan.projector or any(layer.state_bytes for layer in build.layers):
         return plan
     uses = _uses(plan, build, guess)
     more = sum(use.total_bytes for use in uses) - plan.estimate.total_bytes

@@ -9,6 +9,7 @@ from tests.making import CPU_ENGINE, machine, spec
 
 from snugly.model.build import build_of
 from snugly.plan.choose import choose, or_refuse
+from snugly.plan.seeing import seeing
 from snugly.plan.speculation import (
     LOOKUP,
     SHORT_LOOKUP,
@@ -37,6 +38,13 @@ def speed(decode: float, prefill: float) -> Speed:
         return Interval(value, value, value)
 
     return Speed(sure(decode), sure(prefill), sure(decode), sure(1.0), 512, sure(1.0), "")
+
+
+def test_a_model_that_sees_does_not_guess() -> None:
+    build = build_of(MODEL)
+    sees = seeing(plan(), "/m/mmproj.gguf", MiB)
+    assert speculating(plan(), build, LOOKUP).speculation == LOOKUP
+    assert speculating(sees, build, LOOKUP) is sees
 
 
 def test_a_guess_of_31_tokens_takes_two_rows_of_logits_each_and_the_pool() -> None:
