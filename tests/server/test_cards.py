@@ -39,6 +39,6 @@ def test_the_most_probable_words_are_not_penalised(
     temperature: float | None, penalty: float | None
 ) -> None:
     installed: Any = Installed
-    volume = Volume("m", installed, spec(), Sampling(0.3, 1.1))
+    volume = Volume("m", installed, spec(), Sampling(0.3, 1.1), "")
     asked = ChatRequest((Message("user", "hi"),), temperature=temperature)
     assert advise(asked, volume).repeat_penalty == penalty

@@ -12,7 +12,6 @@ from snugly.chat.fim import MARKERS, fim_family
 from snugly.engine.seat import Resident
 from snugly.model.gguf import read_header
 from snugly.server.dialects.types import Loaded, ModelCard
-from snugly.server.pictures import projector
 from snugly.server.service import Service
 from snugly.server.shelf import Volume
 
@@ -108,7 +107,7 @@ def _capabilities(volume: Volume) -> tuple[str, ...]:
     if spec.made_for or any(word in name for word in _VECTOR_NAMES):
         return ("embedding",)
     found = ["completion"]
-    if projector(volume):
+    if volume.projector:
         found.append("vision")
     if "tools" in spec.chat_template:
         found.append("tools")

@@ -1,6 +1,5 @@
 """Pictures in requests: whether the model that is asked can see them."""
 
-import asyncio
 import os
 
 from snugly.chat.types import ChatRequest
@@ -9,7 +8,6 @@ from snugly.plan.seeing import seeing
 from snugly.plan.types import Plan
 from snugly.server.dialects.faults import BadRequest, HttpFault
 from snugly.server.service import Lent, Service
-from snugly.server.shelf import Volume
 
 
 def has_pictures(request: ChatRequest) -> bool:
@@ -25,18 +23,13 @@ async def check_sight(service: Service, request: ChatRequest) -> None:
     if not has_pictures(request):
         return
     volume = await service.volume(request.model)
-    if not await asyncio.to_thread(projector, volume):
+    if not volume.projector:
         raise BadRequest(
             f"{volume.name} cannot see pictures.",
             "messages",
             "No projector (mmproj-*.gguf) of this model lies beside it.",
             "Leave the pictures out, or take a model that sees, with its projector in its folder.",
         )
-
-
-def projector(volume: Volume) -> str:
-    """The projector of an installed model; empty where it has none."""
-    return projector_of(volume.installed.path, volume.spec.embedding_length)
 
 
 def check_seeing(lent: Lent, request: ChatRequest) -> None:

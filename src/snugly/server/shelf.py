@@ -8,6 +8,7 @@ from pathlib import Path
 from snugly.engine.launch import Sampling, advised, prepare
 from snugly.errors import UnknownModel
 from snugly.model.lookup import match, short_name
+from snugly.model.projectors import projector_of
 from snugly.model.refs import Ref, RefKind, parse
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
@@ -24,6 +25,7 @@ class Volume:
     installed: Installed
     spec: ModelSpec
     sampling: Sampling
+    projector: str  # path of the file that turns pictures into embeddings; empty: it is blind
 
 
 class Shelf:
@@ -33,6 +35,7 @@ class Shelf:
         self._store = store
         self._given: dict[str, Installed] = {}
         self._specs: dict[str, tuple[int, ModelSpec]] = {}  # with the time it was written
+        self._projectors: dict[str, tuple[int, str]] = {}  # with the time its folder changed
         self._looked = -1e9
         self._installed: tuple[Installed, ...] = ()
         self._known: dict[str, Volume] = {}
@@ -117,7 +120,16 @@ class Shelf:
         spec = self._spec(installed.path)
         given = installed.ref not in {item.ref for item in self._installed}
         name = os.path.basename(installed.path) if given else short_name(installed, self._installed)
-        return Volume(name, installed, spec, advised(installed))
+        return Volume(name, installed, spec, advised(installed), self._projector(spec))
+
+    def _projector(self, spec: ModelSpec) -> str:
+        """Looked for anew when its folder changed: the headers of all files in it are read."""
+        changed = Path(spec.path).parent.stat().st_mtime_ns
+        known = self._projectors.get(spec.path)
+        if known is None or known[0] != changed:
+            found = projector_of(spec.path, spec.embedding_length)
+            known = self._projectors[spec.path] = (changed, found)
+        return known[1]
 
     def _spec(self, path: str) -> ModelSpec:
         try:

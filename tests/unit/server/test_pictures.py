@@ -100,6 +100,7 @@ async def test_a_model_with_its_projector_gets_the_picture_in_every_dialect() ->
         folder = it.service.config.store / "test" / "tiny"
         volume = await it.service.volume("tiny")
         projector_file(folder / "mmproj-F16.gguf", volume.spec.embedding_length)
+        it.service.shelf.forget()
         for path, body in picture_requests():
             answer = await it.client.post(path, json={"model": "tiny", "stream": False, **body})
             assert answer.status_code == 200, answer.text
@@ -117,6 +118,7 @@ async def test_without_memory_for_the_projector_pictures_are_refused_with_the_re
         folder = it.service.config.store / "test" / "tiny"
         volume = await it.service.volume("tiny")
         projector_file(folder / "mmproj-F16.gguf", volume.spec.embedding_length)
+        it.service.shelf.forget()
         path, body = picture_requests()[0]
         answer = await it.client.post(path, json={"model": "tiny", **body})
         assert answer.status_code == 507
