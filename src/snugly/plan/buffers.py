@@ -86,7 +86,7 @@ def _of_first(
     layers = over.starts[0]
     batch = batch_of(profile, setup, profile.remembered(setup))
     if layers and placement.kv_on_gpu:
-        size = replayed(profile, batch, layers, end > layers)
+        size = replayed(profile, batch, setup.n_seq, layers, end)
         if size is not None:
             return size if end > layers else max(size, own)
     every = of_layers(profile, batch, 0, end)

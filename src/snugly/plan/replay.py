@@ -1,251 +1,239 @@
 """llama.cpp's allocator, replayed over the layers that the first GPU takes over from RAM.
 
 What stands where depends on the holes that went before, which no closed rule follows in small
-models. For a few plain architectures this lists what a layer takes and gives back, in order,
-and puts it where ggml would. Sources: llama.cpp ggml/src/ggml-alloc.c (the smallest hole that
-fits, of two alike the later one; else the end), ggml/src/ggml-backend.cpp (what a split copies
-in), src/models/*.cpp (order). The order was read off ggml's allocator, made to tell each step.
+models. For a few plain architectures this does what a layer takes and gives back
+(plan/replay_steps.py), in order, and puts it where ggml would (plan/room.py); then the GPU's own
+layers, for what comes in for them comes with the last matrix taken over.
 """
 
 from collections.abc import Iterator
 
 from snugly.model.ggml_types import row_bytes
-from snugly.model.types import Build, Bytes
+from snugly.model.types import Attention, Build, Bytes
 from snugly.plan.batch import F32, Batch
 from snugly.plan.profile import Profile
+from snugly.plan.replay_steps import AS_IS, BIASED, LISTED, MATRICES, TUNED, WITH_BIAS, Listed
+from snugly.plan.room import Room, State
 
-_ALIGN = 128  # bytes; ggml-cuda.cu, ggml_backend_cuda_buffer_type_get_alignment
 _TURNED = 64  # the smallest turn of a quantized cache; llama-kv-cache.cpp, build_input_k_rot
-# Steps: + takes, - gives back, ! takes once and keeps; y>x: y is the next layer's x.
-_WORDS = "+mixed +looked +slots +x +kept -mixed -looked -slots"
-_PLACED = "+x +place -place"  # the place of a token is a row of its own
-_IN = " !mask +attended"
-_GATED = "+n +wg +g -wg +wu +u -wu -n +s -g -u +wd +y -wd -s -o y>x"
-_PLAIN = "+n +wu +u -wu -n +wd +y -wd -u"
-_APART = (  # queries, keys and values by matrices of their own: as it is, with a turned cache
-    "+n +wq {early} +q -wq {late} {ahead} +rq -q +wv +v -wv +wk +k -wk -n +rk -k -rk -v +ck +cv"
-    + _IN + " -rq -ck -cv +wo +o -wo -attended -x " + _GATED,
-    "+n +wq {early} {turn} +q -wq {late} {ahead} +rq -q +hq -rq +wv {vturn} +v -wv {vlate} +hv -v"
-    " +wk +k -wk -n +rk -k +hk -rk -hk -hv +ck +cv" + _IN
-    + " -hq -ck -cv +ho -attended +wo +o -wo -ho -x " + _GATED,
-)  # fmt: skip
-_FUSED = (
-    "+n +wqkv +qkv -wqkv -n +ck +cv" + _IN + " -qkv -ck -cv +wo +o -wo -attended -x "
-    + _PLAIN + " -o y>x",
-    "+n +wqkv +qkv -wqkv -n +qbias !kturn !vturn -qbias +q +hq -q +v +hv -v +k -qkv +hk"
-    " -k -hk -hv +ck +cv" + _IN + " -hq -ck -cv +ho -attended +wo +o -wo -ho -x "
-    + _PLAIN + " -o y>x",
-)  # fmt: skip
-_BESIDE = (  # attention and feed-forward side by side
-    "+n +wqkv +qkv -wqkv -n +qbias !pos -qbias +rq +rk -rk -qkv +ck +cv" + _IN + " -rq -ck -cv "
-    + _PLAIN + " -x +wo +o -wo -attended -o y>x",
-    "+n +wqkv +qkv -wqkv -n +qbias !pos !kturn !vturn -qbias +rq +hq -rq +v +hv -v +rk -qkv +hk"
-    " -rk -hk -hv +ck +cv" + _IN + " -hq -ck -cv " + _PLAIN
-    + " -x +ho -attended +wo +o -wo -ho -o y>x",
-)  # fmt: skip
-_BESIDE_APART = (  # the same, with matrices of their own
-    "+n +wq {early} +q -wq {late} +rq -q +wv +v -wv +wk +k -wk +rk -k -rk -v +ck +cv" + _IN
-    + " -rq -ck -cv +wo +o -wo -attended " + _PLAIN + " -y -x o>x",
-    "+n +wq {early} {turn} +q -wq {late} +rq -q +hq -rq +wv {vturn} +v -wv {vlate} +hv -v +wk +k"
-    " -wk +rk -k +hk -rk -hk -hv +ck +cv" + _IN
-    + " -hq -ck -cv +ho -attended +wo +o -wo -ho " + _PLAIN + " -y -x o>x",
-)  # fmt: skip
-# SmolLM3 is missing: every fourth layer of it does without positions.
-_STEPS = {
-    "llama": (_WORDS, _APART), "qwen2": (_WORDS, _APART), "ernie4_5": (_WORDS, _APART),
-    "seed_oss": (_WORDS, _APART), "gpt2": (_PLACED, _FUSED), "starcoder": (_PLACED, _FUSED),
-    "gptneox": (_WORDS, _BESIDE), "phi2": (_WORDS, _BESIDE_APART),
-}  # fmt: skip
-# What comes in once comes with the first split that needs it: with the matrix of queries, with
-# their bias, or with the frequencies of Llama 3.1 and later, which have a split of their own
-# (and the matrix of values, from the second layer on, comes with it).
-_AS_IS = {
-    "early": "!pos",
-    "turn": "!kturn",
-    "vturn": "!vturn",
-    "late": "",
-    "vlate": "",
-    "ahead": "",
-}
-_BIASED = dict.fromkeys(_AS_IS, "") | {
-    "late": "+bias !pos !kturn -bias", "vlate": "+vbias !vturn -vbias",
-}  # fmt: skip
-_TUNED = _AS_IS | {"early": "", "turn": "", "late": "!pos !freqs !kturn"}
-_WITH_BIAS = frozenset({"qwen2", "seed_oss", "phi2"})
-_MATRICES = {
-    "ffn_down": "wd", "attn_v": "wv", "attn_qkv": "wqkv", "attn_k": "wk", "attn_q": "wq",
-    "attn_output": "wo", "ffn_gate": "wg", "ffn_up": "wu",
-}  # fmt: skip
+_COPIED = "!rs"  # says which states to look up (llama-graph.cpp, build_inp_rs); a few bytes
+_PLACED = "-pos -kidx -vidx -kturn"  # when the last layer with attention is done with it
+_HERE = ("ck", "cv", "wc", "norm", "qn")  # what need not be copied in for a layer of the GPU's own
 _MOST_KEPT = 256  # models in one setup
-_kept: dict[tuple[object, ...], tuple[Build, tuple[tuple[int, int], ...]]] = {}
-_State = tuple[int, tuple[tuple[int, int], ...], tuple[tuple[str, tuple[int, int]], ...]]
+_kept: dict[tuple[object, ...], tuple[Build, "_Replay"]] = {}
 
 
-class _Room:
-    """Blocks in use, and the holes between them."""
-
-    def __init__(self) -> None:
-        self.top = self.end = 0  # the most ever used; where the open end starts
-        self.holes: list[tuple[int, int]] = []  # (offset, size), by offset
-        self.used: dict[str, tuple[int, int]] = {}
-
-    def take(self, name: str, size: int) -> None:
-        """Put `size` bytes into the smallest hole that has room for them."""
-        size = -(-size // _ALIGN) * _ALIGN
-        best = -1
-        for index, (_, free) in enumerate(self.holes):
-            if free >= size and (best < 0 or free <= self.holes[best][1]):
-                best = index
-        if best < 0:
-            self.used[name] = self.end, size
-            self.end += size
-            self.top = max(self.top, self.end)
-            return
-        offset, free = self.holes.pop(best)
-        self.used[name] = offset, size
-        if free > size:
-            self.holes.insert(best, (offset + size, free - size))
-
-    def give(self, name: str) -> None:
-        """Give back what `name` took; holes side by side become one."""
-        offset, size = self.used.pop(name)
-        holes: list[tuple[int, int]] = []
-        for hole in sorted([*self.holes, (offset, size)]):
-            if holes and sum(holes[-1]) == hole[0]:
-                holes[-1] = holes[-1][0], holes[-1][1] + hole[1]
-            else:
-                holes.append(hole)
-        if holes and sum(holes[-1]) == self.end:
-            self.end = holes.pop()[0]
-        self.holes = holes
-
-    def state(self) -> _State:
-        """What is in use now."""
-        return self.end, tuple(self.holes), tuple(sorted(self.used.items()))
-
-    def resume(self, state: _State) -> None:
-        """Go back to an earlier state; the most ever used starts anew."""
-        self.end, holes, used = state
-        self.top, self.holes, self.used = self.end, list(holes), dict(used)
-
-    def run(self, steps: str, sizes: dict[str, int]) -> None:
-        """Do all `steps` of one layer; what has no size is not there."""
-        for step in steps.split():
-            what, name = step[0], step[1:]
-            if ">" in step:
-                old, new = step.split(">")
-                self.used[new] = self.used.pop(old)
-            elif what == "-" and name in self.used:
-                self.give(name)
-            elif what != "-" and sizes.get(name) and name not in self.used:
-                self.take(name, sizes[name])
-
-
-def replayed(profile: Profile, batch: Batch, layers: int, own: bool) -> int | None:
+def replayed(profile: Profile, batch: Batch, n_seq: int, layers: int, end: int) -> int | None:
     """Bytes of the first GPU's buffer when it takes over the first `layers` layers.
 
-    `own`: whether it holds layers itself. None where the architecture has no list, or the
-    model does not look like its own.
+    It holds the layers from there up to `end` itself. None where the architecture has no list,
+    or the model does not look like its own.
     """
-    build, kinds = profile.build, profile.kinds
-    if build.architecture not in _STEPS or batch.score_row or build.experts:
+    build = profile.build
+    if build.architecture not in LISTED or batch.score_row or build.experts:
         return None
-    if len(kinds) != 1 or kinds[0].window or not kinds[0].kv_heads or not _alike(build):
-        return None
-    key = (id(build), batch.tokens, batch.sizes, batch.widened, batch.layer_kv)
+    key = (id(build), n_seq, batch.tokens, batch.sizes, batch.widened, batch.layer_kv)
     found = _kept.get(key)
     if found is None or found[0] is not build:
+        if not _listed(profile):
+            return None
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        found = _kept[key] = build, tuple(_replay(profile, batch))
-    return found[1][layers][own]
+        found = _kept[key] = build, _Replay(profile, batch, n_seq)
+    return found[1].most(layers, end)
 
 
-def _alike(build: Build) -> bool:
-    """Whether the model has just the matrices that its architecture's list takes."""
-    listed = {step[1:] for step in _STEPS[build.architecture][1][0].split() if step[:2] == "+w"}
+def _listed(profile: Profile) -> bool:
+    """Whether the model has just the layers and matrices that its architecture's list takes."""
+    build = profile.build
+    listed = LISTED[build.architecture]
+    if not all(kind.kv_heads or (kind.state_bytes and listed.state) for kind in profile.kinds):
+        return False
+    if listed.state and build.layers[0].kv_heads:  # what comes in is looked up elsewhere then
+        return False
+    steps = " ".join((listed.attends, listed.forward, listed.state)).split()
     named = {name for name, _, _ in build.widths}
-    return listed == {short for name, short in _MATRICES.items() if name in named}
+    taken = {step[1:] for step in steps if step[:2] == "+w"} & set(MATRICES.values())
+    return taken == {short for name, short in MATRICES.items() if name in named}
 
 
-def _replay(profile: Profile, batch: Batch) -> Iterator[tuple[int, int]]:
-    """For each number of layers taken over, the most in use; and with a layer of its own after.
+class _Replay:
+    """One model in one setup: what each layer takes and gives back, and what that needed."""
 
-    From some layer on the holes repeat, and what a layer does with them is known.
-    """
-    start, first, later = _steps(profile, batch)
-    sizes, room, most = _sizes(profile, batch), _Room(), 0
-    matrices = {
-        layer.dense: sizes | _matrices(profile, layer.dense) for layer in profile.build.weights
-    }
-    room.run(start, sizes)
-    known: dict[tuple[_State, Bytes], tuple[_State, int]] = {}
-    state = room.state()
+    def __init__(self, profile: Profile, batch: Batch, n_seq: int) -> None:
+        self.profile, self.layers = profile, profile.build.layers
+        self.listed: Listed = LISTED[profile.build.architecture]
+        self.cached = next(kind for kind in profile.kinds if kind.kv_heads)
+        self.turned = bool(batch.widened) and self.cached.key_length % _TURNED == 0
+        self.sizes = {
+            kind: _sizes(profile, batch, n_seq, index) | _shared(profile, batch, self.turned)
+            for index, kind in enumerate(profile.kinds)
+        }
+        self.room = Room()
+        self.known: dict[tuple[State, Attention, Bytes, str], tuple[State, int]] = {}
+        self.found: dict[tuple[int, int], int] = {}
+        self.room.run(self.listed.start, self.sizes[self.cached])
+        self.before = [(self.room.state(), self.room.top)]  # each layer, all taken over
 
-    def after(dense: Bytes, steps: str) -> tuple[_State, int]:
-        key = state, dense
-        if key not in known:
-            room.resume(state)
-            # Its own matrices and caches are there.
-            room.run(steps, matrices[dense] if dense else sizes | {"ck": 0, "cv": 0})
-            known[key] = room.state(), room.top
-        return known[key]
+    def most(self, layers: int, end: int) -> int:
+        """The most in use when `layers` are taken over and those up to `end` are its own."""
+        if (layers, end) not in self.found:
+            self.found[layers, end] = self._most(layers, end)
+        return self.found[layers, end]
 
-    for index, layer in enumerate(profile.build.weights):
-        yield most, max(most, after((), later)[1] if index else 0)
-        state, top = after(layer.dense, later if index else first)
-        most = max(most, top)
-    yield most, most
+    def _most(self, layers: int, end: int) -> int:
+        while len(self.before) < layers:
+            state, most = self.before[-1]
+            state, top = self._after(state, len(self.before) - 1, len(self.layers), 0)
+            self.before.append((state, max(most, top)))
+        state, most = self.before[layers - 1]
+        for index in range(layers - 1, end if end > layers else layers):
+            state, top = self._after(state, index, layers, end)
+            most = max(most, top)
+        return most
+
+    def _after(self, state: State, index: int, layers: int, end: int) -> tuple[State, int]:
+        """The room after one layer, and the most that was in use."""
+        own = index >= layers
+        kind, dense = self.layers[index], () if own else self.profile.build.weights[index].dense
+        steps = self._steps(index, layers, end)
+        key = state, kind, dense, steps
+        if key not in self.known:
+            here = dict.fromkeys(_HERE if own else (), 0)
+            named = self._whole(kind).split()
+            sizes = self.sizes[kind] | _matrices(self.profile, dense, named) | here
+            self.room.resume(state)
+            self.room.run(steps, sizes)
+            self.known[key] = self.room.state(), self.room.top
+        return self.known[key]
+
+    def _steps(self, index: int, layers: int, end: int) -> str:
+        """What one layer does, of which the first `layers` are taken over."""
+        kind, listed = self.layers[index], self.listed
+        stateful = self._stateful(index + 1)
+        left = self._left(index, layers)
+        copied = _COPIED if stateful and layers <= index + 1 < end else ""
+        words = self._words(index, kind) | {
+            "next": copied and f"{copied} +next {'' if self._looks_up(index + 2, end) else '-rs'}",
+            "cache": "" if left else f"+ck +cv {_mask(kind)} {copied} +attended",
+            "back": "+back" if left else "",
+            "placed": "" if self._attends(index + 1, max(layers, end)) else _PLACED,
+            "over": "" if self._masked(kind, index + 1, layers, end) else f"-{_mask(kind)[1:]}",
+            "handed": self._handed(layers, end) if index + 1 == layers < end else "",
+        }
+        steps = self._whole(kind)
+        if index + 1 == len(self.layers):
+            steps = steps.removesuffix(listed.forward)
+        return steps.format(**words)
+
+    def _stateful(self, index: int) -> bool:
+        return index < len(self.layers) and not self.layers[index].kv_heads
+
+    def _looks_up(self, first: int, end: int) -> bool:
+        return any(self._stateful(index) for index in range(first, end))
+
+    def _attends(self, first: int, end: int) -> bool:
+        return any(layer.kv_heads for layer in self.layers[first:end])
+
+    def _left(self, index: int, layers: int) -> bool:
+        """Whether attention is left to the CPU.
+
+        The state of a layer in RAM is looked up there before the layer before it gives what its
+        attention gave, and so attention stays in RAM, too.
+        """
+        return index + 1 < layers and self._stateful(index + 1)
+
+    def _masked(self, kind: Attention, first: int, layers: int, end: int) -> bool:
+        """Whether any layer from `first` on looks at the mask of `kind`."""
+        return any(
+            self.layers[index].kv_heads
+            and bool(self.layers[index].window) == bool(kind.window)
+            and not self._left(index, layers)
+            for index in range(first, max(layers, end))
+        )
+
+    def _whole(self, kind: Attention) -> str:
+        listed = self.listed
+        steps = (
+            (listed.turned if self.turned else listed.attends) if kind.kv_heads else listed.state
+        )
+        return f"{steps} {listed.forward}"
+
+    def _words(self, index: int, kind: Attention) -> dict[str, str]:
+        architecture = self.profile.build.architecture
+        tuned = any(name == "rope_freqs" for name, _, _ in self.profile.build.widths)
+        words = TUNED if tuned else BIASED if architecture in WITH_BIAS else AS_IS
+        words = words | {"mask": _mask(kind)} | ({"ahead": "+wv"} if tuned and index else {})
+        return {key: _of(kind, steps) for key, steps in words.items()}
+
+    def _handed(self, layers: int, end: int) -> str:
+        """What comes in for the GPU's own layers."""
+        kinds = dict.fromkeys(kind for kind in self.layers[layers:end] if kind.kv_heads)
+        places = "!pos" in self.listed.attends or "{early}" in self.listed.attends
+        place = "!pos " if places else ""
+        turned = "!kturn !vturn " if self.turned else ""
+        return " ".join(
+            place + _of(kind, f"{turned}!kidx !vidx") + " " + _mask(kind) for kind in kinds
+        )
 
 
-def _steps(profile: Profile, batch: Batch) -> tuple[str, str, str]:
-    """What happens before the layers, in the first one, and in each other one."""
-    kind = profile.build.architecture
-    start, layer = _STEPS[kind]
-    turned = _turned(profile, batch)
-    tuned = any(name == "rope_freqs" for name, _, _ in profile.build.widths)
-    words = _TUNED if tuned else _BIASED if kind in _WITH_BIAS else _AS_IS
-    later = words | ({"ahead": "+wv"} if tuned else {})
-    return start, layer[turned].format(**words), layer[turned].format(**later)
+def _mask(kind: Attention) -> str:
+    return "!slid" if kind.window else "!mask"
 
 
-def _turned(profile: Profile, batch: Batch) -> bool:
-    """Whether keys and values are turned before they are kept."""
-    return bool(batch.widened) and profile.kinds[0].key_length % _TURNED == 0
+def _of(kind: Attention, steps: str) -> str:
+    """Layers that slide have a cache of their own, and what goes with it."""
+    return steps.replace("turn", "turned").replace("idx", "idxs") if kind.window else steps
 
 
-def _sizes(profile: Profile, batch: Batch) -> dict[str, int]:
-    """Bytes of everything but matrices, by its name in the steps."""
-    kind, work = profile.kinds[0], profile.work
+def _sizes(profile: Profile, batch: Batch, n_seq: int, index: int) -> dict[str, int]:
+    """Bytes of everything but matrices in layers of one kind, by its name in the steps."""
+    kind, work = profile.kinds[index], profile.work
     wide = {name: (given, gives) for name, given, gives in profile.build.widths}
     token = F32 * batch.tokens
     row, inner = token * work.embedding, token * wide["ffn_down"][0]
     query = token * wide["attn_output"][0]
     key, value = (token * kind.kv_heads * n for n in (kind.key_length, kind.value_length))
-    cells = batch.sizes[0]
-    cache = batch.layer_kv[0]
-    of_key = cache * kind.key_length // (kind.key_length + kind.value_length)
+    cache = batch.layer_kv[index]
+    of_key = cache * kind.key_length // max(kind.key_length + kind.value_length, 1)
+    state = n_seq * max(kind.state_bytes for kind in profile.kinds)
     names = {
-        "mixed looked x kept place n o y": row,
-        "q rq hq ho": query,
+        "mixed looked x kept place n o y bx co": row,
+        "q rq nq hq ho back": query,
         "v hv": value,
-        "k rk hk": key,
+        "k rk nk hk": key,
         "qkv": query + key + value,
         "g u s": inner,
-        "pos": token,
-        "slots": 2 * token,
+        "pos scale": token,
+        "slots kidx vidx kidxs vidxs": 2 * token,
+        "rs": F32 * n_seq,
         "bias": query // batch.tokens,
         "vbias": value // batch.tokens,
         "qbias": (query + key + value) // batch.tokens,
+        "norm": F32 * work.embedding,
+        "qn": F32 * kind.key_length,
         "freqs": F32 * kind.key_length // 2,
-        "mask": batch.item * cells * batch.tokens,
         "ck": of_key,
         "cv": cache - of_key,
-        "attended": query + (batch.widened[0] if batch.widened else 0),
-        "kturn": F32 * _turn(kind.key_length) ** 2 if _turned(profile, batch) else 0,
-        "vturn": F32 * _TURNED**2,
+        "attended": query + (batch.widened[index] if batch.widened else 0),
+        "st next": state,
+        "bcx": token * wide.get("shortconv.in_proj", (0, 0))[1],
+        "cc": row + state,
+        "wc": F32 * wide.get("shortconv.conv", (0, 0))[0] * work.embedding,
     }
     return {name: size for listed, size in names.items() for name in listed.split()}
+
+
+def _shared(profile: Profile, batch: Batch, turned: bool) -> dict[str, int]:
+    """Bytes of what comes in once: masks, and turns of what slides and what does not."""
+    sizes: dict[str, int] = {}
+    for kind, cells in zip(profile.kinds, batch.sizes, strict=True):
+        if kind.kv_heads:
+            name = "slid" if kind.window else "mask"
+            sizes[name] = batch.item * cells * batch.tokens
+            sizes[_of(kind, "kturn")] = F32 * _turn(kind.key_length) ** 2 if turned else 0
+            sizes[_of(kind, "vturn")] = F32 * _TURNED**2
+    return sizes
 
 
 def _turn(length: int) -> int:
@@ -256,14 +244,19 @@ def _turn(length: int) -> int:
     return size
 
 
-def _matrices(profile: Profile, dense: Bytes) -> dict[str, int]:
-    """Bytes of one layer's matrices, from the bytes of its types alone.
+def _matrices(profile: Profile, dense: Bytes, steps: list[str]) -> dict[str, int]:
+    """Bytes of one layer's matrices, from the bytes of its types alone; none if there are none.
 
     A layer in several types: the one that adds up, with the larger type for what leads back
     and for values (llama-quant.cpp).
     """
     wide = {name: given * gives for name, given, gives in profile.build.widths}
-    named = [(short, wide[name]) for name, short in _MATRICES.items() if name in wide]
+    taken = {step[1:] for step in steps}
+    named = [
+        (short, wide[name]) for name, short in MATRICES.items() if name in wide and short in taken
+    ]
+    if not dense:
+        return {short: 0 for short, _ in named}
     types = sorted(
         ((row_bytes(kind, 256), n_bytes) for kind, n_bytes in dense if kind != "F32"),
         reverse=True,

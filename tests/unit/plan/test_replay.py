@@ -9,15 +9,16 @@ from tests.unit.plan.test_pools import _bench
 
 from snugly.plan.batch import batch_of, spread
 from snugly.plan.profile import profile_of
-from snugly.plan.replay import _Room, replayed
+from snugly.plan.replay import replayed
+from snugly.plan.room import Room
 from snugly.plan.types import Placement, Setup
 
 DEVICES = Path(__file__).parents[2] / "golden/pools/devices.csv"
 SIZES = {"a": 1024, "b": 512, "c": 1024, "d": 512, "e": 256, "f": 2048}
 
 
-def _run(steps: str) -> _Room:
-    room = _Room()
+def _run(steps: str) -> Room:
+    room = Room()
     room.run(steps, SIZES)
     return room
 
@@ -43,7 +44,9 @@ def test_what_is_taken_once_stays_and_a_row_becomes_the_next_layers() -> None:
 @pytest.mark.parametrize(
     "name",
     ["meta-llama__Llama-3.1-8B-Instruct", "meta-llama__Llama-3.2-1B-Instruct", "ernie4_5",
-     "Qwen__Qwen2.5-0.5B-Instruct", "seed_oss", "gpt2", "gpt_bigcode", "gpt_neox"],
+     "Qwen__Qwen2.5-0.5B-Instruct", "seed_oss", "gpt2", "gpt_bigcode", "gpt_neox",
+     "Qwen__Qwen3-0.6B", "google__gemma-2-9b-it", "google__gemma-3-1b-it",
+     "LiquidAI__LFM2.5-VL-1.6B"],
 )  # fmt: skip
 def test_what_the_first_gpu_takes_over_is_what_llama_cpp_allocates(name: str) -> None:
     device_memory, seen = _bench(), 0
@@ -58,8 +61,7 @@ def test_what_the_first_gpu_takes_over_is_what_llama_cpp_allocates(name: str) ->
         setup = Setup(int(row["context"]), int(row["n_seq"]), row["k_type"].upper(),
                       ubatch=int(row["ubatch"]))  # fmt: skip
         batch = batch_of(profile, setup, profile.remembered(setup))
-        own = over.starts[1] > over.starts[0]
-        found = replayed(profile, batch, over.starts[0], own)
+        found = replayed(profile, batch, setup.n_seq, *over.starts[:2])
         assert found == pytest.approx(int(row["bytes"].split()[6]), rel=0.005), row
         seen += 1
     assert seen >= 6
