@@ -32,7 +32,7 @@ class Net:
         names = [item.tensor.name for item in source.tensors]
         self._threads = threads
         self.shape: Shape = shape_of(source.metadata, names)
-        self.weights = Weights(source)
+        self.weights = Weights(source, threads)
         self.head = "output.weight" if "output.weight" in self.weights else "token_embd.weight"
 
     def embed(self, tokens: NDArray[np.int64]) -> Floats:

@@ -4,12 +4,15 @@ A backward function takes the gradient of a sum over its result and gives that o
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Curve = Callable[[Floats], tuple[Floats, Floats]]
 _GELU = math.sqrt(2 / math.pi)
+_PART = 1 << 14  # numbers of 64 KiB: half a dozen such arrays stay in a core's own cache
 
 
 def norm(x: Floats, weight: Floats, epsilon: float) -> Floats:
@@ -32,20 +35,38 @@ def _inverse(x: Floats, epsilon: float) -> Floats:
 
 def silu(x: Floats) -> tuple[Floats, Floats]:
     """X * sigmoid(x) and its derivative."""
+    return _in_parts(_silu, x)
+
+
+def gelu(x: Floats) -> tuple[Floats, Floats]:
+    """GELU by tanh, as ggml computes it, and its derivative."""
+    return _in_parts(_gelu, x)
+
+
+def _in_parts(curve: Curve, x: Floats) -> tuple[Floats, Floats]:
+    """A curve and its slope, some numbers at a time: the steps between never leave the cache."""
+    bent, slope = np.empty(x.shape, np.float32), np.empty(x.shape, np.float32)
+    given, into, beside = x.reshape(-1), bent.reshape(-1), slope.reshape(-1)
+    for start in range(0, x.size, _PART):
+        here = slice(start, start + _PART)
+        into[here], beside[here] = curve(given[here])
+    return bent, slope
+
+
+def _silu(x: Floats) -> tuple[Floats, Floats]:
     with np.errstate(over="ignore"):
         gate = np.asarray(1 / (1 + np.exp(-x)), dtype=np.float32)
     return x * gate, gate * (1 + x * (1 - gate))
 
 
-def gelu(x: Floats) -> tuple[Floats, Floats]:
-    """GELU by tanh, as ggml computes it, and its derivative."""
-    half = np.float32(0.5)
-    inner = np.float32(_GELU) * (x + np.float32(0.044715) * x**3)
+def _gelu(x: Floats) -> tuple[Floats, Floats]:
+    half, square = np.float32(0.5), x * x
+    inner = np.float32(_GELU) * x * (1 + np.float32(0.044715) * square)
     bent = np.asarray(np.tanh(inner), dtype=np.float32)
-    slope = np.float32(_GELU) * (1 + np.float32(3 * 0.044715) * x**2)
+    slope = np.float32(_GELU) * (1 + np.float32(3 * 0.044715) * square)
     return (
         half * x * (1 + bent),
-        half * (1 + bent) + half * x * (1 - bent**2) * slope,
+        half * (1 + bent) + half * x * (1 - bent * bent) * slope,
     )
 
 
