@@ -77,7 +77,7 @@ def quantize(
         PATTERN=TYPE: tensors whose name has the pattern (a regular expression) get this
         type. May be given again; the first that fits decides.
     resume
-        Go on with an unfinished file of the same work.
+        Go on with an unfinished file of the same work; a type of transformers is made in one go.
     threads
         How many pieces are converted at once; one per usable core when left out.
     as_json
@@ -111,7 +111,8 @@ def quantize(
     to = to or DEFAULT
     if is_checkpoint_type(to):
         quantize_checkpoint(source, to, out, threads, as_json=as_json,
-                            others=bool(imatrix or tensor or resume))  # fmt: skip
+                            others={"--imatrix": imatrix, "--tensor": tensor,
+                                    "--resume": resume})  # fmt: skip
         return
     recipe = Recipe(to, tuple(map(_pair, tensor)))
     opened = open_source(source, settings(), shown())

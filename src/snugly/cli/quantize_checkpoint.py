@@ -1,5 +1,6 @@
 """`snugly quantize --to nf4`: a checkpoint of transformers, in one of its types."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def quantize_checkpoint(
-    source: str, to: str, out: str, threads: int, *, others: bool, as_json: bool
+    source: str, to: str, out: str, threads: int, *, others: Mapping[str, object], as_json: bool
 ) -> None:
-    """Make the checkpoint and say what it takes. `others`: options were given that mean nothing."""
+    """Make the checkpoint and say what it takes. `others`: options that mean nothing here."""
     from snugly.cli.progress import shown
     from snugly.cli.progress_steps import steps
     from snugly.quantize.open import locate
@@ -21,11 +22,16 @@ def quantize_checkpoint(
     from snugly.quantize.transformers_make import make_checkpoint
     from snugly.settings import settings
 
-    if others:
+    given = [name for name, value in others.items() if value]
+    if given:
         raise UserError(
-            f"--to {to.lower()} takes --out and --threads, and nothing else.",
-            "It is a type of transformers; the other options are for GGUF files.",
-            "Leave them out, or choose a type of llama.cpp's, such as Q4_K_M.",
+            f"--to {to.lower()} takes no {' and no '.join(given)}.",
+            "It is a type of transformers, which holds the model in memory and writes it at the"
+            " end: after an interruption there is nothing to go on with."
+            if given == ["--resume"]
+            else "It is a type of transformers; the other options are for GGUF files.",
+            f"Leave {'it' if len(given) == 1 else 'them'} out, or choose a type of llama.cpp's,"
+            " such as Q4_K_M.",
         )
     demand()  # before anything is fetched
     path, name = locate(source, settings(), shown())

@@ -8,7 +8,7 @@ from typing import Any
 from snugly.errors import UserError
 
 INSTALL = "pip install 'snugly[transformers]'"  # in a clone: pip install '.[transformers]'
-_NEEDED = ("torch", "transformers", "accelerate", "bitsandbytes", "gguf")
+_NEEDED = ("torch", "transformers", "accelerate", "bitsandbytes")
 
 
 def demand(names: tuple[str, ...] = _NEEDED) -> None:

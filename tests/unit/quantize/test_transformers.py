@@ -79,7 +79,9 @@ def test_the_command_says_what_it_takes_and_what_it_answers(
     document = json.loads(capsys.readouterr().out)
     assert (document["to"], document["path"]) == ("nf4", str(tmp_path / "mine"))
     assert run(["quantize", str(source), "--to", "nf4", "--imatrix", "x.gguf"]) == 2
-    assert "takes --out and --threads" in capsys.readouterr().err
+    assert "takes no --imatrix" in capsys.readouterr().err
+    assert run(["quantize", str(source), "--to", "nf4", "--resume"]) == 2
+    assert "nothing to go on with" in " ".join(capsys.readouterr().err.split())
     assert len(worker) == 2
 
 
