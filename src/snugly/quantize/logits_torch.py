@@ -5,9 +5,9 @@ For worker processes alone: imports are heavy, and bitsandbytes prints what it l
 
 from collections.abc import Iterator, Sequence
 
-from snugly.errors import BadModelFile
 from snugly.quantize.logits import BATCH, Floats
 from snugly.quantize.transformers_libraries import libraries
+from snugly.quantize.transformers_loading import loaded, tokenizer_of
 
 
 class TorchModel:
@@ -16,19 +16,8 @@ class TorchModel:
     def __init__(self, path: str, threads: int) -> None:
         torch, transformers = libraries(threads)
         self._torch = torch
-        try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                path, local_files_only=True, trust_remote_code=False
-            )
-            self._model = transformers.AutoModelForCausalLM.from_pretrained(
-                path, local_files_only=True, trust_remote_code=False, dtype="auto",
-                device_map={"": "cpu"},
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise BadModelFile(
-                f"{path} cannot be loaded by transformers.", f"{error}",
-                "Is it a whole checkpoint: config.json, weights and tokenizer?",
-            ) from error  # fmt: skip
+        self._tokenizer = tokenizer_of(transformers, path)
+        self._model = loaded(transformers, path, dtype="auto")
         self._model.eval()
         self.n_vocab = int(self._model.config.get_text_config().vocab_size)
 

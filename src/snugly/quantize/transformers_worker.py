@@ -13,6 +13,7 @@ from typing import Any
 
 from snugly.errors import BadModelFile, UserError
 from snugly.quantize.transformers_libraries import libraries
+from snugly.quantize.transformers_loading import first_line, loaded, tokenizer_of
 
 Say = Callable[[dict[str, Any]], None]
 _PLAIN = ("float32", "float16", "bfloat16")
@@ -41,14 +42,14 @@ def make(config: dict[str, Any], say: Say) -> None:
     say({"step": 1, "what": "converting"})
     if folder != target:
         how = _how(torch, transformers, dtype)
-        model = _loaded(transformers, folder, dtype=_type(torch, dtype), **how)
+        model = loaded(transformers, folder, dtype=_type(torch, dtype), **how)
         with _writing(target):
             model.save_pretrained(target)
-            _tokenizer(transformers, folder).save_pretrained(target)
+            tokenizer_of(transformers, folder).save_pretrained(target)
         del model
         gc.collect()  # the next one takes its place
     say({"step": 2, "what": "loading"})
-    model = _loaded(transformers, target, dtype="auto")
+    model = loaded(transformers, target, dtype="auto")
     printed, beside = int(model.get_memory_footprint()), scale_bytes(model)
     say({"step": 3, "what": "asking"})
     answer, remark = _answer(torch, transformers, model, target)
@@ -64,8 +65,8 @@ def ask(config: dict[str, Any], say: Say) -> None:
     `source`: its folder; `questions`, `max_tokens`, `threads`.
     """
     torch, transformers = libraries(int(config["threads"]))
-    tokenizer = _tokenizer(transformers, config["source"])
-    model = _loaded(transformers, config["source"], dtype="auto")
+    tokenizer = tokenizer_of(transformers, config["source"])
+    model = loaded(transformers, config["source"], dtype="auto")
     for question in config["questions"]:
         if tokenizer.chat_template:
             inputs = tokenizer.apply_chat_template(
@@ -128,47 +129,6 @@ def _how(torch: Any, transformers: Any, dtype: str) -> dict[str, Any]:
     return {"quantization_config": config}
 
 
-def _loaded(transformers: Any, folder: str, **how: Any) -> Any:
-    """A model on the processor; nothing of the checkpoint's own code runs.
-
-    Raises: BadModelFile, UserError.
-    """
-    with _loading(folder):
-        return transformers.AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            device_map={"": "cpu"}, **how,
-        )  # fmt: skip
-
-
-def _tokenizer(transformers: Any, folder: str) -> Any:
-    with _loading(folder):
-        return transformers.AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-
-
-@contextmanager
-def _loading(folder: str) -> Iterator[None]:
-    """What goes wrong in transformers, in words."""
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(
-            "transformers lacks something that this model needs.", f"{_first_line(error)}."
-        ) from error
-    except Exception as error:
-        expected = isinstance(error, (OSError, ValueError, KeyError, RuntimeError))
-        if not expected and type(error) is not Exception:  # all that tokenizers raises
-            raise
-        if "DefaultCPUAllocator" in str(error):  # torch's own word for memory that ran out
-            raise MemoryError from error
-        raise BadModelFile(
-            f"{Path(folder).name} cannot be loaded by transformers.",
-            f"{_first_line(error)} ({folder}).",
-            "Is it a whole checkpoint: config.json, safetensors and tokenizer?",
-        ) from error
-
-
 @contextmanager
 def _writing(folder: str) -> Iterator[None]:
     stored = import_module("safetensors")
@@ -177,7 +137,7 @@ def _writing(folder: str) -> Iterator[None]:
     except (OSError, stored.SafetensorError) as error:
         raise UserError(
             "The checkpoint cannot be written.",
-            f"{_first_line(error)} ({folder}).",
+            f"{first_line(error)} ({folder}).",
             "Make room, or give another disk with --out.",
         ) from error
 
@@ -194,7 +154,7 @@ def _from_gguf(torch: Any, transformers: Any, source: Path, folder: str, dtype: 
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
         raise UserError(
             f"transformers cannot read {source.name}.",
-            f"{_first_line(error)}.",
+            f"{first_line(error)}.",
             "Start from the folder of the original checkpoint.",
         ) from error
     # It is no quantized model any more, and must not be saved as one.
@@ -233,7 +193,7 @@ def _demand_numbers(torch: Any, name: str, tensor: Any, path: str) -> None:
 
 def _answer(torch: Any, transformers: Any, model: Any, folder: str) -> tuple[str, str]:
     """What the model says, or why it says nothing here."""
-    tokenizer = _tokenizer(transformers, folder)
+    tokenizer = tokenizer_of(transformers, folder)
     inputs = tokenizer(_ASKED, return_tensors="pt")
     try:
         with torch.inference_mode():
@@ -246,7 +206,7 @@ def _answer(torch: Any, transformers: Any, model: Any, folder: str) -> tuple[str
             raise MemoryError from error
         # bitsandbytes 0.50.2 computes 4 bits on a processor only where rows are whole blocks of
         # 64; the same files run on a GPU.
-        return "", f"It is whole, but cannot be run on this processor: {_first_line(error)}."
+        return "", f"It is whole, but cannot be run on this processor: {first_line(error)}."
     return str(tokenizer.decode(said, skip_special_tokens=True)), ""
 
 
@@ -255,9 +215,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"It looks for {error} and does not find it"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:300]
