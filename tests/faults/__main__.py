@@ -1,8 +1,9 @@
 """`python -m tests.faults [--soak] [--write] [--keep FILE] [NAME...]`: the fault table.
 
 `--write` puts it into docs/reliability.md. `--keep FILE` adds every row that went as it must
-to FILE, and does not run again what FILE has from the same code of the row and the same counts,
-or the full ones: those take long, and what broke them off can be fixed and gone on from.
+to FILE, and does not run again what FILE has from the same code of the row, with all that it calls
+in tests/faults, and the same counts, or the full ones: those take long, and what broke them off
+can be fixed and gone on from. The page tells which commit of Snugly each row saw.
 """
 
 import argparse
@@ -12,10 +13,13 @@ import inspect
 import json
 import os
 import platform
+import re
+import subprocess
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -40,10 +44,11 @@ What must not go wrong, what was done to make it, and what came of it. Printed a
 {how}. Without `--soak` counts are small; `--keep FILE` goes on where
 it was broken off and takes what FILE has. The same rows run with small counts in `pytest`
 (tests/faults). Rows about engines use one that misbehaves on request (tests/fake_engine.py) unless
-they say that it is SmolLM2; figures of those depend on what else the machine does.
+they say that it is SmolLM2; figures of those depend on what else the machine does. The last column
+is the last commit of src/snugly that the row saw.
 
-| row | fault | must happen | figure | |
-|---|---|---|---|---|
+| row | fault | must happen | figure | | commit |
+|---|---|---|---|---|---|
 """
 TAIL = """
 Row 9 and 10 through the commands and the real engine: tests/process/test_damaged_models.py (1,000
@@ -67,12 +72,16 @@ or is less than a twentieth over the run.
 
 @dataclass(frozen=True)
 class Done:
-    """A row that was run. `when` it ended, in `seconds`; `mark`: see `mark_of`."""
+    """A row that was run. `when` it ended, in `seconds`; `mark`: see `mark_of`.
+
+    `commit` is the last one of src/snugly when it ran.
+    """
 
     mark: str
     when: str
     seconds: float
     figure: Figure
+    commit: str
 
 
 async def figures(soak: bool, names: list[str], keep: Path | None) -> list[Done]:
@@ -113,13 +122,35 @@ async def _run(row: Row, soak: bool, mark: str) -> Done:
             figure = await row(soak)
         except (SnuglyError, AssertionError, OSError, httpx2.TransportError) as error:
             figure = Figure(99, row.__name__, "", f"broke off: {error!r}", False)
-    return Done(mark, time.strftime("%Y-%m-%d %H:%M"), time.monotonic() - began, figure)
+    when = time.strftime("%Y-%m-%d %H:%M")
+    return Done(mark, when, time.monotonic() - began, figure, _commit())
+
+
+def _commit() -> str:
+    words = ("git", "log", "-1", "--format=%h", "--", "src/snugly")
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or "–"
 
 
 def mark_of(row: Row, soak: bool) -> str:
     """What must be the same for a figure to be taken again: the row's code and its counts."""
-    code = hashlib.sha256(inspect.getsource(row).encode()).hexdigest()[:12]
+    code = hashlib.sha256("".join(sorted(_sources(row, set()))).encode()).hexdigest()[:12]
     return f"{row.__name__} {'full' if soak else 'small'} {code}"
+
+
+def _sources(thing: Any, seen: set[Any]) -> set[str]:
+    """The source of a function or class of tests/faults and of all there that it names."""
+    if thing in seen or not (inspect.isfunction(thing) or inspect.isclass(thing)):
+        return set()
+    seen.add(thing)
+    if not str(thing.__module__).startswith("tests.faults"):
+        return set()
+    found = {inspect.getsource(thing)}
+    values = vars(inspect.getmodule(thing) or object)
+    for name in re.findall(r"\w+", next(iter(found))):
+        if callable(value := values.get(name)):
+            found |= _sources(inspect.unwrap(value), seen)
+    return found
 
 
 def read_kept(keep: Path | None) -> dict[str, Done]:
@@ -142,7 +173,8 @@ def page(found: list[Done]) -> str:
     for done in sorted(found, key=lambda done: done.figure.row):
         f = done.figure
         verdict = ("as it must" if f.ok else "NO") + ("" if _is_full(done) else ", small count")
-        lines.append(f"| {f.row} | {f.fault} | {f.expected} | {f.figure} | {verdict} |")
+        said = (f.row, f.fault, f.expected, f.figure, verdict, done.commit)
+        lines.append(f"| {' | '.join(map(str, said))} |")
     return HEAD.format(how=how) + "\n".join(lines) + "\n" + TAIL
 
 
