@@ -21,12 +21,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from sys import intern
 
 from snugly.engine.prefix import BLOCK, MARK, Trail, goes_on
 from snugly.model import sidecar
 from snugly.model.download import DISK_MARGIN_BYTES
 
 _CHUNK = 1 << 20
+_NOWHERE = Path()
 _READ = 1000  # descriptions that are remembered at most, of some kB each
 _REPLACED_SHARE = 0.25
 _KEPT_SECONDS = 30 * 86400  # since it was last used; as long as responses are kept (serve.md)
@@ -71,7 +73,9 @@ class PrefixStore:
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self.folder = folder
         self.most_bytes = most_bytes
-        self._read: dict[Path, tuple[int, Entry]] = {}  # by description, with its time
+        # What descriptions say, by their paths, with their times; without a path of its own,
+        # which would be as much again.
+        self._read: dict[str, tuple[int, Entry]] = {}
 
     @property
     def landing(self) -> Path:
@@ -169,7 +173,7 @@ class PrefixStore:
     def remove(self, entry: Entry) -> None:
         """Forget a state."""
         description = entry.path.with_suffix(".json")
-        self._read.pop(description, None)
+        self._read.pop(str(description), None)
         for path in (description, entry.path):
             with suppress(OSError):
                 path.unlink()
@@ -228,12 +232,12 @@ class PrefixStore:
         try:
             written = path.stat().st_mtime_ns
             used = state.stat().st_mtime
-            known = self._read.get(path)
+            known = self._read.get(str(path))
             if known is None or known[0] != written:
                 if len(self._read) >= _READ:  # those of states that other processes removed
                     self._read.clear()
-                known = (written, _entry_of(state, path.read_text(encoding="utf-8")))
-                self._read[path] = known
+                known = (written, _entry_of(path.read_text(encoding="utf-8")))
+                self._read[str(path)] = known
         except FileNotFoundError:
             _drop_stale(path)
             return None
@@ -241,7 +245,7 @@ class PrefixStore:
             with suppress(OSError):
                 path.unlink()
             return None
-        return replace(known[1], used=used)
+        return replace(known[1], path=state, used=used)
 
 
 def _replaces(new: Entry, old: Entry) -> bool:
@@ -267,13 +271,14 @@ def _told(entry: Entry) -> str:
     return json.dumps(told)
 
 
-def _entry_of(path: Path, text: str) -> Entry:
+def _entry_of(text: str) -> Entry:
     raw = json.loads(text)
     marks, whole = bytes.fromhex(raw["marks"]), bytes.fromhex(raw["whole"])
     trail = Trail(marks[: len(marks) // MARK * MARK], int(raw["words"]), whole)
+    key, model = intern(str(raw["key"])), intern(str(raw["model"]))
     return Entry(
-        path, str(raw["key"]), str(raw["model"]), int(raw["tokens"]), int(raw["n_bytes"]),
-        int(raw["crc"]), bool(raw["rewinds"]), trail,
+        _NOWHERE, key, model, int(raw["tokens"]), int(raw["n_bytes"]), int(raw["crc"]),
+        bool(raw["rewinds"]), trail,
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from snugly.model.store import Store
 from snugly.model.types import ModelSpec
 from snugly.plan.choose import choose
 from snugly.plan.types import Need, Plan, Rejected
+from snugly.server.allocator import give_back
 from snugly.server.app import make_app
 from snugly.server.ledger import open_ledger
 from snugly.server.life import Life, Swapped, on_terminal
@@ -194,6 +195,7 @@ async def serve(
 
     Raises: HistoryError; what finding and loading the models at the start raises.
     """
+    give_back()
     secure = wish.certificate is not None
     policy = policy_of(config, token, secure)
     shelf = Shelf(Store(config.store))
@@ -214,7 +216,9 @@ async def serve(
         say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
         # Requests are taken while the first models load, and wait for them; signals too.
         loading = asyncio.create_task(_load_first(service, first, say))
-        quiet = Quietly(config, lambda: measured_machine(config), pool.residents)
+        quiet = Quietly(
+            config, lambda: measured_machine(config), pool.residents, pool.left_as_they_are
+        )
         measuring = asyncio.create_task(quiet.run()) if config.calibrate_quietly else None
         loading.add_done_callback(lambda _: _end_if_failed(server, loading))
         try:
