@@ -71,16 +71,17 @@ class LlamaCppRunning:
         """Answer piece by piece; closing the iterator cancels the answer."""
         finished = False
         async with self._guarded():
-            async with self._opened(_CHAT, body_of(request), request.schema) as events:
-                pieces = Pieces(top=request.logprobs)
+            async with self._opened(_CHAT, body_of(request), request.schema) as answer:
+                pieces, events = Pieces(top=request.logprobs), EventStream()
                 calls = LooseCalls(names_to_watch(request))
-                async for data, more in events:
-                    if data == "[DONE]":
-                        finished = True
-                        break
-                    for delta in calls.feed(pieces.read(data, more)):
-                        yield delta
-                        self._count(request, delta)
+                while not finished and (chunk := await answer.read()):
+                    for data, more in told(events.feed(chunk)):
+                        if data == "[DONE]":
+                            finished = True
+                            break
+                        for delta in calls.feed(pieces.read(data, more)):
+                            yield delta
+                            self._count(request, delta)
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
 
@@ -91,16 +92,17 @@ class LlamaCppRunning:
         body = wire_raw.completion_body(request, prompt)
         finished = False
         async with self._guarded():
-            async with self._opened(wire_raw.COMPLETION, body, request.schema) as events:
-                silent = request.max_tokens == 0
+            async with self._opened(wire_raw.COMPLETION, body, request.schema) as answer:
+                silent, events = request.max_tokens == 0, EventStream()
                 pieces = Pieces(wire_raw.completion_delta, request.logprobs, silent)
-                async for data, more in events:
-                    delta = pieces.read(data, more)
-                    yield delta
-                    self._count(request, delta)
-                    if delta.finish_reason:
-                        finished = True
-                        break
+                while not finished and (chunk := await answer.read()):
+                    for data, more in told(events.feed(chunk)):
+                        delta = pieces.read(data, more)
+                        yield delta
+                        self._count(request, delta)
+                        if delta.finish_reason:
+                            finished = True
+                            break
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
 
@@ -111,8 +113,8 @@ class LlamaCppRunning:
     @asynccontextmanager
     async def _opened(
         self, path: str, body: dict[str, Any], schema: dict[str, Any] | None
-    ) -> AsyncIterator[AsyncGenerator[tuple[str, bool], None]]:
-        """The events that answer `body`, each with whether the next one is here already."""
+    ) -> AsyncIterator[Streamed]:
+        """The answer to `body`, which is a stream of events."""
         address, silence = self._process.address, self._silence_seconds
         data = json.dumps(body | {"return_progress": True}).encode()
         async with streamed(address, path, data, silence) as answer:
@@ -121,7 +123,7 @@ class LlamaCppRunning:
                 if schema and isinstance(error, EngineError | UserError):
                     raise UserError("The engine cannot use this schema.", error.because)
                 raise error
-            yield _events(answer)
+            yield answer
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Tokens of the request after the model's chat template."""
@@ -224,21 +226,18 @@ class LlamaCppRunning:
             await self._process.stop()
 
 
-async def _events(answer: Streamed) -> AsyncGenerator[tuple[str, bool], None]:
-    """What the engine writes; how far it has read the prompt is passed over.
+def told(events: list[str]) -> list[tuple[str, bool]]:
+    """What the engine wrote, each with whether the next is here already.
 
-    It says so after each batch, and finds out then that nobody listens any more. Without that it
-    would look once a second, and not at all while others' pieces keep it busy
-    (HTTP_POLLING_SECONDS in tools/server/server-context.cpp, recv_with_timeout).
+    How far it has read the prompt is passed over. It says so after each batch, and finds out
+    then that nobody listens any more. Without that it would look once a second, and not at all
+    while others' pieces keep it busy (HTTP_POLLING_SECONDS in tools/server/server-context.cpp,
+    recv_with_timeout).
     """
-    events = EventStream()
-    while chunk := await answer.read():
-        # Within a text the quotes would be escaped.
-        found = [data for data in events.feed(chunk) if '"prompt_progress"' not in data]
-        for data in found[:-1]:
-            yield data, True
-        if found:
-            yield found[-1], False
+    # Within a text the quotes would be escaped.
+    found = [data for data in events if '"prompt_progress"' not in data]
+    last = len(found) - 1
+    return [(data, place < last) for place, data in enumerate(found)]
 
 
 def _json(content: bytes) -> Any:

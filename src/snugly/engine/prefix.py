@@ -87,15 +87,16 @@ class Heard:
         # An engine with pictures among the tokens does not save them.
         self._savable = not any(turn.images for turn in turns)
         begins = bool(turns) and turns[-1].role != "assistant"  # else a turn is continued
-        self._words = [_TURN + b"assistant" + _SPEAKS] if begins else []
+        self._words = [(_TURN + b"assistant" + _SPEAKS).decode()] if begins else []
         self.tokens = 0  # prompt and answer; 0 until they are counted, or not to be saved
         self.read_tps = 0.0
         self.read = self.cached = 0
 
     def feed(self, delta: Delta) -> None:
         """One more piece."""
-        said = [delta.text, *(piece.name + piece.arguments for piece in delta.tool_calls)]
-        self._words.append("".join(said).encode("utf-8", "replace"))
+        self._words.append(delta.text)
+        for piece in delta.tool_calls:
+            self._words += (piece.name, piece.arguments)
         if delta.usage is not None:
             usage = delta.usage
             count = usage.prompt_tokens + usage.completion_tokens
@@ -107,4 +108,4 @@ class Heard:
     @property
     def words(self) -> bytes:
         """What stands after the prompt now."""
-        return b"".join(self._words)
+        return "".join(self._words).encode("utf-8", "replace")

@@ -42,14 +42,11 @@ class Remembering(LlamaCppRunning):
         self._gate = asyncio.Lock()  # held while a slot that nobody uses is saved
         self._saver: asyncio.Task[None] | None = None
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         """Answer piece by piece; closing the iterator cancels the answer."""
-        answer = self._answered(request, words_of(request), super().stream)
-        async with aclosing(answer):
-            async for delta in answer:
-                yield delta
+        return self._answered(request, words_of(request), super().stream)
 
-    async def complete(
+    def complete(
         self, request: CompletionRequest | InfillRequest, prompt: Prompt
     ) -> AsyncGenerator[Delta, None]:
         """Go on with one prompt as it stands."""
@@ -60,10 +57,7 @@ class Remembering(LlamaCppRunning):
         ) -> AsyncGenerator[Delta, None]:
             return go_on(pinned, prompt)
 
-        answer = self._answered(request, words_of_prompt(prompt), make)
-        async with aclosing(answer):
-            async for delta in answer:
-                yield delta
+        return self._answered(request, words_of_prompt(prompt), make)
 
     async def stop(self) -> None:
         """Save what is worth it, then end the worker. Safe to call twice."""

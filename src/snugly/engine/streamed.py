@@ -67,21 +67,18 @@ class Streamed(asyncio.Protocol):
             pieces.append(data)
         return b"".join(pieces)
 
-    async def _something(self) -> None:
+    def _something(self) -> "asyncio.Future[None]":
         if self._failure is not None:
             raise self._failure
         self._waiter, self._since = self._loop.create_future(), self._loop.time()
         if self._clock is None:
             self._clock = self._loop.call_later(self._silence, self._tick)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _tick(self) -> None:
         """One timer for all pieces: it looks how long the present one is waited for."""
         self._clock = None
-        if self._waiter is None:
+        if self._waiter is None or self._waiter.done():
             return  # whoever waits next sets it again
         due = self._since + self._silence
         if self._loop.time() >= due:

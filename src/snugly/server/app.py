@@ -59,6 +59,7 @@ class Guard:
         except SnuglyError as error:
             return await _error(send, error, "openai")
         sent = _Sent(send, cors)
+        scope.setdefault("extensions", {})["snugly.send"] = send
         await self._app(scope, receive, sent)
         return None
 

@@ -113,8 +113,10 @@ async def shared(
 
 def _tokens(delta: Delta) -> int:
     """Tokens in a piece: one, or more where text was held back until it was sure."""
-    arguments = "".join(call.arguments for call in delta.tool_calls)
-    text = f"{delta.text}{delta.reasoning}{arguments}"
+    text = delta.text
+    if delta.reasoning or delta.tool_calls:
+        arguments = "".join(call.arguments for call in delta.tool_calls)
+        text = f"{text}{delta.reasoning}{arguments}"
     if not text:
         return 0
     if not text.isascii():

@@ -141,14 +141,24 @@ async def gathered(call: Call, deltas: AsyncGenerator[Delta, None]) -> tuple[Ans
     return gather(found)
 
 
-async def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+def pieces(call: Call, lent: Lent, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
     """The pieces of all answers, one answer after the other."""
-    if isinstance(request, ChatRequest):
-        asked = advise(request, lent.volume)
-        for choice in range(asked.n):
-            async for delta in _one(_chatted(lent, _alone(asked, choice)), choice):
-                yield delta
-        return
+    if not isinstance(request, ChatRequest):
+        return _completions(lent, request)
+    asked = advise(request, lent.volume)
+    # No layer more than it takes: each is passed through for every token.
+    return _chatted(lent, _alone(asked, 0)) if asked.n == 1 else _chats(lent, asked)
+
+
+async def _chats(lent: Lent, asked: ChatRequest) -> AsyncGenerator[Delta, None]:
+    for choice in range(asked.n):
+        async for delta in _one(_chatted(lent, _alone(asked, choice)), choice):
+            yield delta
+
+
+async def _completions(
+    lent: Lent, request: CompletionRequest | InfillRequest
+) -> AsyncGenerator[Delta, None]:
     prompts = (
         request.prompts
         if isinstance(request, CompletionRequest)
