@@ -30,12 +30,14 @@ _ROOM = 1.2  # of a loaded model's bytes: what has to be free for a second one
 class Quietly:
     """Measures one class of models after the other, in pieces, as long as nobody wants anything.
 
-    `look` sees the machine; `residents` tells what is loaded.
+    `look` sees the machine; `residents` tells what is loaded; while something is measured, the
+    context that `alone` makes is open.
     """
 
     settings: Settings
     look: Callable[[], Machine]
     residents: Callable[[], Sequence[Resident]]
+    alone: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     _left: dict[str, float] = field(default_factory=dict)
     _seen: tuple[float, ...] = ()
     _since: float = 0.0
@@ -84,12 +86,13 @@ class Quietly:
             bench = bench_for(resident.plan, resident.spec, self.settings, machine, left)
             begun = time.monotonic()
             try:
-                await self._until_asked(
-                    calibrate(
-                        bench, known, kind, lambda *_: None,
-                        lambda now: calibrate_store.save(self.settings.cache, mark, now),
-                    )
-                )  # fmt: skip
+                with self.alone():
+                    await self._until_asked(
+                        calibrate(
+                            bench, known, kind, lambda *_: None,
+                            lambda now: calibrate_store.save(self.settings.cache, mark, now),
+                        )
+                    )  # fmt: skip
             finally:
                 self._left[kind] = left - (time.monotonic() - begun)
             return

@@ -55,7 +55,7 @@ class Pool:
         steering: Steering | None = None,
     ) -> None:
         self._engine = engine
-        self._steering = steering
+        self.steering = steering
         self._limits = limits
         self._clock = clock
         self._seats: dict[str, Seat] = {}
@@ -252,8 +252,8 @@ class Pool:
 
     async def _steer(self) -> None:
         """Start models anew for which other settings are better now, between their requests."""
-        steering, now = self._steering, self._clock()
-        if steering is None:
+        steering, now = self.steering, self._clock()
+        if steering is None or steering.paused:
             return
         running = {key: s.running for key, s in self._seats.items() if s.running is not None}
         steering.load.look(now, (one.pid for one in running.values()))
@@ -269,12 +269,18 @@ class Pool:
                 seat.task.add_done_callback(seat.task_done)
 
     async def _renew(self, seat: Seat) -> None:
-        """Start a seat's engine again by a new plan; requests that come meanwhile wait."""
+        """Start a seat's engine again by a new plan; requests that come meanwhile wait.
+
+        An answer that takes longer than that is left alone, and whoever waited gets in.
+        """
         async with seat.lock:
             if seat.running is None or seat.closing:
                 return
             context = seat.asked_context or None
-            await seat.drain(_DRAIN_SECONDS)
+            try:
+                await seat.drain(_DRAIN_SECONDS)
+            except TimeoutError:
+                return
             await seat.end()
             seat.asked_context = context or 0
             await self._start(seat, context)

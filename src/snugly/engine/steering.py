@@ -6,7 +6,7 @@ half of a prompt's speed lies idle. What a slot has read goes with it (`engine.p
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from snugly.engine.types import Running
@@ -14,7 +14,6 @@ from snugly.machine.types import Machine, measured
 from snugly.plan.threads import threads
 from snugly.plan.types import Plan
 
-LOOK_SECONDS = 1.0
 _MEMORY_SECONDS = 4.0  # of the mean over time
 # How long a change has to last: one that came is a factor of four, one that went of two at
 # most, and programs that work often pause.
@@ -52,6 +51,10 @@ class Load:
             self.cores += part * (others - self.cores)
         self._before = (now, every, ours, known)
 
+    def forget(self) -> None:
+        """What is worked before the next look counts for nothing."""
+        self._before = None
+
 
 @dataclass(slots=True)
 class _Wish:
@@ -68,8 +71,19 @@ class Steering:
 
     load: Load
     machine: Machine | None = None  # nothing is due until it is known
+    paused: bool = False
     _wishes: dict[str, _Wish] = field(default_factory=dict)
     _started: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def left_alone(self) -> Iterator[None]:
+        """Nothing is started anew in this block: what takes cores is ours."""
+        self.paused = True
+        try:
+            yield
+        finally:
+            self.paused = False
+            self.load.forget()
 
     def free(self, present: int) -> int:
         """How many threads suit the load now; `present` stays near the middle between two."""
@@ -87,12 +101,12 @@ class Steering:
         wish = self._wishes.get(key)
         if wish is None or wish.running is not running:
             self._wishes[key] = wish = _Wish(running)
+        soon = now - self._started.get(key, -_APART_SECONDS) < _APART_SECONDS
         if costs(running):
-            return _PATIENCE_SECONDS
+            return None if soon else _PATIENCE_SECONDS
         if self.machine is None or not plan.free_cores or _on_gpu(plan):
             return None
         target = self.free(plan.free_cores)
-        soon = now - self._started.get(key, -_APART_SECONDS) < _APART_SECONDS
         if target == plan.free_cores or soon:
             wish.target = 0
             return None

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -216,9 +216,8 @@ async def serve(
         say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
         # Requests are taken while the first models load, and wait for them; signals too.
         loading = asyncio.create_task(_load_first(service, first, say))
-        quiet = Quietly(
-            config, lambda: measured_machine(config), pool.residents, pool.left_as_they_are
-        )
+        alone = pool.steering.left_alone if pool.steering else nullcontext
+        quiet = Quietly(config, lambda: measured_machine(config), pool.residents, alone)
         measuring = asyncio.create_task(quiet.run()) if config.calibrate_quietly else None
         loading.add_done_callback(lambda _: _end_if_failed(server, loading))
         try:

@@ -14,6 +14,7 @@ from tests import making
 from snugly.engine import calibrate_quietly
 from snugly.engine.calibrate_quietly import Quietly
 from snugly.engine.seat import Resident
+from snugly.engine.steering import Load, Steering
 from snugly.model.types import Installed, Provenance
 from snugly.settings import Settings
 
@@ -55,6 +56,18 @@ async def test_a_minute_in_all_for_a_class(made: Callable[..., Any]) -> None:
     quiet._left = dict.fromkeys(quiet._left, 0.5)
     await quiet._once()
     assert len(begun) == 2
+
+
+async def test_steering_is_left_alone_meanwhile(made: Callable[..., Any]) -> None:
+    quiet, begun = made([resident()], 0.05)
+    steering = Steering(Load(lambda _: (0.0, 0.0)))
+    quiet.alone = steering.left_alone
+    measuring = asyncio.create_task(quiet._once())
+    while not begun:
+        await asyncio.sleep(0.001)
+    assert steering.paused
+    await measuring
+    assert not steering.paused
 
 
 async def test_a_request_ends_it_at_once(made: Callable[..., Any]) -> None:

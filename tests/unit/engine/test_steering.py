@@ -157,6 +157,30 @@ def test_guessing_that_costs_is_ended_at_once() -> None:
     made = steering(0.0)
     runs: Any = Runs(making.plan(), guessed=Costs())
     assert urgent(made.due("m", runs, runs.plan, 0.0) or 0.0)
+    made.began("m", 1.0)
+    assert made.due("m", runs, runs.plan, 60.0) is None  # not again and again
+    assert made.due("m", runs, runs.plan, 61.0)
+
+
+async def test_an_answer_longer_than_the_wait_for_a_renewal_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool_module, "_REAP_SECONDS", 0.01)
+    monkeypatch.setattr(pool_module, "_DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(Steering, "due", lambda *_: steering_module._PATIENCE_SECONDS)
+    made = steering(0.0)
+    engine, spec = Starts(), making.spec(path="/m.gguf", weight_bytes=GiB)
+    installed = Installed("p/m", spec.path, (), Provenance("", "", "", "", 0, ""), False)
+
+    def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan:
+        return making.plan(spec.path, 4096)
+
+    async with Pool(engine, making.machine, planner, Limits(), steering=made) as pool:
+        async with pool.lease(installed, spec) as first:
+            await asyncio.sleep(0.03)  # a renewal waits for this answer, and nobody new gets in
+            async with asyncio.timeout(20), pool.lease(installed, spec) as second:
+                assert second.running is first.running
+            assert len(engine.threads) == 1
 
 
 async def test_requests_beside_a_busy_loop_are_all_answered_and_the_model_gets_fewer_threads(
