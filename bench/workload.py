@@ -11,7 +11,7 @@ from pathlib import Path
 from snugly.engine.llama_cpp import facts
 from snugly.machine.detect import detect
 from snugly.model.lookup import find
-from snugly.model.pull import DEFAULT_REF
+from snugly.model.refs import DEFAULT_REF
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
 from snugly.plan.choose import choose, or_refuse

@@ -4,7 +4,6 @@ pydantic checks what is neither plain text nor a folder, and is imported only th
 longer than most commands.
 """
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -193,6 +192,8 @@ _BOUNDS = {one.name: one.metadata["bounds"] for one in fields(Settings)}
 
 
 def _unknown(key: str, where: str) -> UserError:
+    import difflib  # here: most names are known
+
     near = difflib.get_close_matches(key, NAMES, n=1)
     return UserError(
         f"There is no setting called {key!r}.",

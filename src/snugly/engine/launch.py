@@ -17,8 +17,7 @@ from snugly.machine.types import Machine
 from snugly.model import catalog
 from snugly.model.lookup import find, short_name
 from snugly.model.progress import Progress
-from snugly.model.pull import DEFAULT_REF, pull
-from snugly.model.refs import RefKind, parse
+from snugly.model.refs import DEFAULT_REF, RefKind, parse
 from snugly.model.spec import read_spec
 from snugly.model.store import Store
 from snugly.model.types import Installed, ModelSpec
@@ -118,7 +117,7 @@ def prepare(
     else:
         some = "None of the installed models can be used" if store.installed() else ""
         say(f"{some or 'No model is installed yet'}: fetching the small default, {DEFAULT_REF}.")
-        prepared = _planned(pull(DEFAULT_REF, store, config, progress), machine, need)
+        prepared = _planned(_fetched(DEFAULT_REF, store, config, progress), machine, need)
         _suggest(prepared, machine, say)
     if not prepared.spec.chat_template:
         say(
@@ -168,6 +167,12 @@ def _named(
         if parsed.kind is RefKind.NAME and catalog.lookup(parsed.name, parsed.tag) is None:
             raise
     say(f"{ref} is not installed yet: fetching it.")
+    return _fetched(ref, store, config, progress)
+
+
+def _fetched(ref: str, store: Store, config: Settings, progress: Progress | None) -> Installed:
+    from snugly.model.pull import pull  # here: mostly nothing is fetched
+
     return pull(ref, store, config, progress)
 
 

@@ -7,8 +7,6 @@ from snugly.engine import offers
 from snugly.engine.facts import box_facts
 from snugly.engine.launch import engine_facts, learned, measured_machine
 from snugly.errors import UserError
-from snugly.machine.boxes import box as named_box
-from snugly.machine.boxes import box_of as figures_box
 from snugly.machine.load import Clock
 from snugly.model.store import Store
 from snugly.plan.box import Box, box_of
@@ -82,6 +80,9 @@ def box_here_or(
     if where.is_here:
         machine = measured_machine(config, begun)
         return box_of(machine, engine_facts(machine)), learned(machine), ()
+    from snugly.machine.boxes import box as named_box  # here: most plans are for this machine
+    from snugly.machine.boxes import box_of as figures_box
+
     if where.name is not None:
         if where != Elsewhere(name=where.name):
             raise UserError(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from snugly.machine import amd, amd_smi, apple, intel, npu, nvidia, nvtop
-from snugly.machine.captures import join_gpus
 from snugly.machine.facts import known
 from snugly.machine.host import Host, NoAnswer
 from snugly.machine.types import Fact, Gpu, Npu, unknown
@@ -31,6 +30,7 @@ def read_nvidia(host: Host) -> Found:
         caps = host.run("nvidia-smi", "--query-gpu=index,pci.bus_id,compute_cap", "--format=csv")
     except NoAnswer:
         caps = ""
+    from snugly.machine.captures import join_gpus
     from snugly.machine.nvidia_text import failure, read_smi_csv
 
     if reason := failure(text):
@@ -102,7 +102,11 @@ def read_intel(host: Host, files: dict[str, str]) -> Found:
     if gpus and all(gpu.unified.or_else(False) for gpu in gpus):
         return tuple(gpus), ()
     told, missing = _by_tools(host, (("xpu-smi", ("discovery", "-j"), intel.read_xpu_smi),))
-    return tuple(join_gpus(gpus, told)) if gpus else told, missing
+    if not gpus:
+        return told, missing
+    from snugly.machine.captures import join_gpus
+
+    return tuple(join_gpus(gpus, told)), missing
 
 
 def _by_tools(

@@ -2,11 +2,14 @@
 
 import io
 import re
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from snugly.machine.facts import said
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 MAX_DEPTH = 60  # no tool nests deeper; deeper is a hostile file
 
@@ -84,7 +87,9 @@ def read_xml(text: str) -> tuple[Node, bool]:
     """
     if "<!ENTITY" in text:
         return Node(""), False
-    root: ET.Element | None = None
+    import xml.etree.ElementTree as ET  # here: most boxes are known without XML
+
+    root: Element | None = None
     whole = True
     source = io.BytesIO(text.strip().encode("utf-8", "replace"))
     try:
@@ -95,7 +100,7 @@ def read_xml(text: str) -> tuple[Node, bool]:
     return (Node(""), False) if root is None else (_from_element(root, 0), whole)
 
 
-def _from_element(element: ET.Element, depth: int) -> Node:
+def _from_element(element: "Element", depth: int) -> Node:
     node = Node(snake(element.tag), (element.text or "").strip())
     if "id" in element.attrib:
         node.text = node.text or element.attrib["id"]

@@ -4,7 +4,6 @@ catalog.toml is written by people, catalog.json by `python scripts/catalog.py wr
 and from the models' config.json; only the latter is read here, for it is read in a millisecond.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -174,6 +173,8 @@ def suggest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """Up to three of `known` that look like `name`, best first."""
     by_key = {candidate.lower(): candidate for candidate in known}
     wanted = name.lower()
+    import difflib  # here: most names are known
+
     near = difflib.get_close_matches(wanted, by_key, n=3, cutoff=0.6)
     near += [key for key in sorted(by_key) if wanted in key and len(wanted) >= 3]
     near += difflib.get_close_matches(wanted.split(":")[0], by_key, n=3, cutoff=0.6)

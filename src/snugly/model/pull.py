@@ -13,8 +13,6 @@ from snugly.model.transfer import Patience
 from snugly.model.types import Installed, Provenance
 from snugly.settings import Settings
 
-DEFAULT_REF = "smollm2"
-
 
 def pull(
     text: str,

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from snugly.errors import UserError
 from snugly.model.names import unsafe_because
 
+DEFAULT_REF = "smollm2"  # fetched where no model is installed and none is named
 HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 OLLAMA_HOSTS = ("ollama.com", "www.ollama.com", "ollama.ai", "registry.ollama.ai")
 MAX_LENGTH = 4096  # the longest path that systems take

@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -51,6 +50,8 @@ def write_text(path: Path, text: str, mode: int = 0o644, lasting: bool = True) -
     `lasting` False: without fsync, for what may be lost in a power cut.
     Raises: OSError; nothing is left behind then.
     """
+    import secrets  # here: a plan reads, and writes nothing
+
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     # Not mkstemp: its 0600 would stay, and another account may run the same model.
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

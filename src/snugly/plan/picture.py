@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from html import escape
 
 from snugly.machine.types import Pool
 from snugly.plan.types import PoolUse
@@ -66,14 +65,14 @@ def _bar(pool: Pool, use: PoolUse, y: int) -> Iterator[str]:
             told = f"{word}: {format_bytes(size)}"
             yield (
                 f"<rect x='{x:.1f}' y='{y}' width='{max(width, 1.0):.1f}' height='20'"
-                f" fill='{colour}'><title>{escape(told)}</title></rect>"
+                f" fill='{colour}'><title>{_escaped(told)}</title></rect>"
             )
             x += width
     free = _LEFT + _BAR * min(1.0, pool.free_bytes / whole)
     told = f"{format_bytes(pool.free_bytes)} free"
     yield (
         f"<line x1='{free:.1f}' y1='{y - 3}' x2='{free:.1f}' y2='{y + 23}' stroke='#000000'"
-        f" stroke-dasharray='3 2'><title>{escape(told)}</title></line>"
+        f" stroke-dasharray='3 2'><title>{_escaped(told)}</title></line>"
     )
     share = f"{format_bytes(use.total_bytes)} of {format_bytes(pool.free_bytes)} free"
     yield _text(_LEFT + _BAR - 6, y + 15, share, "text-anchor='end' font-size='11'")
@@ -87,4 +86,10 @@ def _legend(y: int) -> Iterator[str]:
 
 
 def _text(x: int, y: int, text: str, more: str = "") -> str:
-    return f"<text x='{x}' y='{y}' {more}>{escape(text)}</text>"
+    return f"<text x='{x}' y='{y}' {more}>{_escaped(text)}</text>"
+
+
+def _escaped(text: str) -> str:
+    from html import escape  # here: pictures are seldom asked for
+
+    return escape(text)

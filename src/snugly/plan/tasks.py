@@ -1,6 +1,5 @@
 """What people use models for, and what each use asks of a plan. Data, and one look-up."""
 
-import difflib
 from dataclasses import dataclass
 
 from snugly.errors import UserError
@@ -55,6 +54,8 @@ def task_named(name: str) -> Task:
     for task in TASKS:
         if task.name == name:
             return task
+    import difflib  # here: most names are known
+
     near = difflib.get_close_matches(name, TASK_NAMES, n=1)
     raise UserError(
         f"There is no task called {name!r}.",
