@@ -50,7 +50,7 @@ class Frame:
             return None
         try:
             text, end = _value_at(data, len(head))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if type(text) is not str or end != len(data) - len(self._tail):
             return None
