@@ -67,8 +67,12 @@ def compute_bytes(
         size = _on_gpu(profile, setup, placement, over, seen, index, backend)
         if size and piped:
             size += _pipe_bytes(profile, seen, start)
+        copies = _COPIES if piped else 1
+        if size and profile.lends:
+            size += _lent(profile, batch, start, end, placement, copies)
         if index and sum(placement.gpu_layers[:index]):
-            size += _masks_handed(profile, seen, start, end, _COPIES if piped else 1)
+            size += _masks_handed(profile, seen, start, end, copies)
+            size -= _per_layer(profile, batch, end - start, copies) if end > start else 0
         found.append(size)
     if taken:
         first = next(i for i, count in enumerate(placement.gpu_layers) if count) + 1
@@ -253,6 +257,23 @@ def _more_piped(profile: Profile, with_state: bool, copies: int) -> int:
         return 0
     every = profile.n_stateful == profile.n_layers
     return states.widest - (states.handed if copies > 1 and every else states.on_gpu)
+
+
+def _lent(
+    profile: Profile, batch: Batch, start: int, end: int, placement: Placement, copies: int
+) -> int:
+    """Caches of earlier layers that a GPU's own read, where they lie elsewhere: one for each.
+
+    They come in together, for the graph is not cut between layers that keep nothing.
+    """
+    since = start if placement.kv_on_gpu else end
+    return copies * profile.borrowed(batch.layer_kv, start, end, since)
+
+
+def _per_layer(profile: Profile, batch: Batch, count: int, copies: int) -> int:
+    """Bytes that a later GPU saves of what is made for all layers: it gets its own's alone."""
+    whole = profile.work.per_layer
+    return F32 * batch.tokens * (whole - copies * count * whole // profile.n_layers)
 
 
 def _masks_handed(profile: Profile, batch: Batch, start: int, end: int, copies: int) -> int:

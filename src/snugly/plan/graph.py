@@ -58,6 +58,7 @@ class Activations:
     indexer: int  # rows of scores of an indexer, of the whole cache each
     mask_each: bool  # whether each layer with an indexer looks at the mask by itself
     throughout: int  # what is kept through all layers
+    per_layer: int  # of that, what is made for all layers at once, a part for each
     states: States
     gated: bool  # whether the dense feed-forward has a gate
     experts_gated: bool
@@ -100,6 +101,7 @@ def activations(build: Build) -> Activations:
         indexer=_indexer(build, wide),
         mask_each="indexer.q_proj" in wide,
         throughout=extra,
+        per_layer=wide.get("per_layer_model_proj", (0, 0))[1],
         states=_states(build, wide, row),
         gated=_gated(wide) or _gated(wide, "_shexp"),
         experts_gated=_gated(wide, "_exps"),

@@ -55,6 +55,7 @@ class Profile:
     forward: Leading  # the largest matrices that every token reads
     routed: Leading  # the largest matrices of experts
     n_stateful: int  # layers with a state
+    lends: tuple[int, ...]  # for each layer, the one whose cache it reads; empty: each its own
     first_lasting: int  # the first layer that keeps everything; others slide or have states
     _repacked: dict[frozenset[str], tuple[tuple[int, ...], tuple[int, ...], int]] = field(
         default_factory=dict
@@ -89,7 +90,9 @@ class Profile:
                 self._remembered.clear()
             counts = [sums[-1] for sums in self.of_kind]
             sizes = tuple(
-                cells(kind, setup.context, setup.ubatch, setup.n_seq) if kind.cached else 0
+                cells(kind, setup.context, setup.ubatch, setup.n_seq)
+                if kind.cached or (kind.kv_heads and self.lends)
+                else 0
                 for kind in self.kinds
             )
             kinds = self.kinds
@@ -121,6 +124,15 @@ class Profile:
         """Cells, of `sizes`, of layers that keep everything."""
         return max((size for size, kind in zip(sizes, self.kinds, strict=True)
                     if kind.kv_heads and not kind.window), default=0)  # fmt: skip
+
+    def borrowed(self, each: tuple[int, ...], first: int, end: int, since: int) -> int:
+        """Bytes of the caches before `since` that layers from `first` up to `end` read.
+
+        Once for each that reads one and has none. `each`: bytes by kind of layer.
+        """
+        reads = enumerate(self.lends[first:end], first)
+        lent = [source for layer, source in reads if source < min(since, layer)]
+        return sum(each[self.kinds.index(self.build.layers[source])] for source in lent)
 
     def attends(self, end: int) -> bool:
         """Whether any of the first `end` layers has attention."""
@@ -189,10 +201,29 @@ def _profile(build: Build) -> Profile:
         forward=_leading_dense(build),
         routed=_leading_experts(build),
         n_stateful=sum(layer.state_bytes > 0 for layer in build.layers),
+        lends=_lends(build),
         first_lasting=next(
             (i for i, kind in enumerate(build.layers) if kind.kv_heads and not kind.window), 0
         ),
     )
+
+
+def _lends(build: Build) -> tuple[int, ...]:
+    """Whose cache each layer reads, where the last ones read earlier ones' (Gemma 3n and 4).
+
+    Source: llama.cpp src/llama-model.cpp, reuse: the last that has one and slides, or does not,
+    as the layer itself. Layers that only draft have none.
+    """
+    drafts = any(name.startswith("nextn.") for name, _, _ in build.widths)
+    if drafts or not any(kind.kv_heads and not kind.cached for kind in build.layers):
+        return ()
+    last: dict[bool, int] = {}
+    found = []
+    for index, kind in enumerate(build.layers):
+        if kind.cached:
+            last[bool(kind.window)] = index
+        found.append(last.get(bool(kind.window), index))
+    return tuple(found)
 
 
 def _sums(values: Iterable[int]) -> tuple[int, ...]:
