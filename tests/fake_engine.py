@@ -17,6 +17,7 @@
     --echo              the answer is the last message, word by word
     --show-pictures     the answer names each picture's kind and the characters of its base64
     --load-seconds X    take so long to load
+    --slots             save and restore slots: a file of --slots-bytes each (1 MiB)
     --most-context N    run out of memory while loading a longer one; half counts in q8_0
     --mark FILE         write a line into FILE for each start, end of an answer, and cancellation
 
@@ -51,6 +52,8 @@ options.add_argument("--echo", action="store_true")
 options.add_argument("--show-pictures", action="store_true")
 options.add_argument("--load-seconds", type=float, default=0.0)
 options.add_argument("--most-context", type=int, default=1 << 62)
+options.add_argument("--slots", action="store_true")
+options.add_argument("--slots-bytes", type=int, default=1 << 20)
 options.add_argument("--mark", default="")
 options.add_argument("parent", type=int)
 switch = options.parse_args()
@@ -83,6 +86,8 @@ def pictures_of(messages: list[dict[str, Any]]) -> list[str]:
 
 class Handler(BaseHTTPRequestHandler):
     context = 0
+    slot_folder = ""
+    held = 0  # tokens in the slot that was asked last
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -102,6 +107,11 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/rerank":
             found = [{"index": i, "relevance_score": 0.5} for i, _ in enumerate(body["documents"])]
             self.answer({"results": found, "usage": {"prompt_tokens": len(found)}})
+        elif self.path.startswith("/slots/") and switch.slots:
+            if self.path.endswith("action=save"):
+                with open(os.path.join(Handler.slot_folder, body["filename"]), "wb") as file:
+                    file.write(bytes(switch.slots_bytes))
+            self.answer({"n_saved": Handler.held, "n_restored": Handler.held})
         elif self.path == "/detokenize":
             self.answer({"content": " ".join("word" for _ in body["tokens"])})
         else:
@@ -148,6 +158,7 @@ class Handler(BaseHTTPRequestHandler):
             self.event({"choices": [{"delta": {"content": words(index)}, "finish_reason": None}]})
         if switch.no_done:
             return None
+        Handler.held = n_prompt + count
         self.event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
         self.event(
             {
@@ -231,7 +242,7 @@ def main() -> None:
     mark("start")
     if switch.never_ready:
         time.sleep(3600)
-    Handler.context = config["context"]
+    Handler.context, Handler.slot_folder = config["context"], config.get("slot_folder", "")
     server = (
         SocketServer(config["socket"], Handler)
         if config["socket"]

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -79,14 +80,24 @@ async def _come_and_go(it: Served) -> None:
     await post("/snugly/stop", {})
 
 
+async def _saved(it: Served) -> None:
+    """What it has read is saved when it stops."""
+    words = " ".join(secrets.token_hex(4) for _ in range(300))
+    answer = await it.chat(words, model="other")
+    assert answer.status_code == 200, answer.text
+    answer = await it.client.post("/snugly/stop", json={"model": "other"}, headers=KEY, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
 KINDS: tuple[Callable[[Served], Awaitable[None]], ...] = (
     _stream, _leave, _embed, _refused, _unknown, _tools, _come_and_go,
+    _saved,
 )  # fmt: skip
 
 
 async def test_no_kind_of_request_leaves_anything_behind() -> None:
     grown = {}
-    async with served("--pieces", "3", models=("tiny", "other")) as it:
+    async with served("--pieces", "3", "--slots", models=("tiny", "other")) as it:
         for kind in KINDS:
             for _ in range(WARM_UP):
                 await kind(it)
@@ -101,5 +112,7 @@ async def test_no_kind_of_request_leaves_anything_behind() -> None:
             finally:
                 gc.enable()
             grown[kind.__name__] = (sys.getallocatedblocks() - blocks) // COUNT, held // COUNT
+    # The last kind did what it is for.
+    assert len(list(it.service.config.cache.glob("prefixes/*/*.kv"))) >= COUNT
     assert all(blocks <= MOST_BLOCKS for blocks, _ in grown.values()), grown
     assert all(held <= MOST_BYTES for _, held in grown.values()), grown
