@@ -93,8 +93,7 @@ def _of_first(
         size = replayed(profile, batch, setup.n_seq, layers, end)
         if size is not None:
             return size if end > layers else max(size, own)
-    every = of_layers(profile, batch, 0, end)
-    return max(own, taken_over(profile, every, setup.n_seq, over))
+    return max(own, taken_over(profile, batch, setup.n_seq, over, end))
 
 
 def _in_ram(

@@ -139,6 +139,22 @@ class Profile:
         return any(kind.kv_heads and sums[end]
                    for kind, sums in zip(self.kinds, self.of_kind, strict=True))  # fmt: skip
 
+    def attends_there(self, end: int) -> bool:
+        """Whether the GPU that takes the first `end` layers over takes any attention over.
+
+        Where what comes next in the graph is the state of a layer in RAM, which is looked up
+        between attention and the product after it, attention stays in RAM; not before a mixture
+        (llama-graph.cpp, build_moe_ffn: all before it comes first), nor that of gated delta
+        nets' models, which has a gate in between.
+        """
+        there = self.work.states.chunk > 1
+        pending = False  # attention that nothing comes after yet
+        for kind, weights in zip(self.build.layers[:end], self.build.weights[:end], strict=True):
+            there |= pending and bool(kind.kv_heads)
+            pending = (pending and not kind.state_bytes) or bool(kind.kv_heads)
+            there |= pending and bool(weights.experts)
+        return there or pending
+
     def widest(self, each: tuple[int, ...], first: int, end: int) -> int:
         """The most that any layer from `first` up to `end` has of `each` kind's bytes."""
         return max(

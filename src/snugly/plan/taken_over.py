@@ -10,20 +10,25 @@ stands where at the widest point (docs/memory.md says how).
 
 from collections.abc import Iterator
 
-from snugly.plan.batch import F32, Batch, Spread
+from snugly.plan.batch import F32, Batch, Spread, of_layers
 from snugly.plan.graph import state_room
 from snugly.plan.profile import Profile
 
 
-def taken_over(profile: Profile, batch: Batch, n_seq: int, over: Spread) -> int:
-    """Bytes of the first GPU's buffer at the widest point of what it takes over."""
+def taken_over(profile: Profile, batch: Batch, n_seq: int, over: Spread, end: int) -> int:
+    """Bytes of the first GPU's buffer at the widest point of what it takes over.
+
+    It holds layers itself from there up to `end`.
+    """
+    attends = profile.attends_there(over.starts[0])
+    batch = of_layers(profile, batch, 0 if attends else over.starts[0], end)
     sizes = [0]
     if over.experts_until or profile.experts[over.starts[0]]:
         sizes.append(_experts(profile, batch, over))
     if over.starts[0] > 0:
         rows = profile.work.throughout + _padded(profile)
         beside = F32 * rows * batch.tokens
-        sizes += [beside + size for size in _layers(profile, batch, over)]
+        sizes += [beside + size for size in _layers(profile, batch, over, attends)]
         if profile.work.states.widest:
             sizes.append(_with_state(profile, batch, n_seq))
     return max(sizes) + batch.ids * batch.tokens
@@ -80,11 +85,11 @@ def _stays_behind(profile: Profile, batch: Batch) -> bool:
     return mask >= F32 * profile.work.embedding
 
 
-def _layers(profile: Profile, batch: Batch, over: Spread) -> Iterator[int]:
+def _layers(profile: Profile, batch: Batch, over: Spread, attends: bool) -> Iterator[int]:
     """Widest points of whole layers: in the feed-forward, and where a cache is copied in."""
     work, matrices = profile.work, profile.forward
     row, inner = (F32 * size * batch.tokens for size in (work.embedding, work.forward))
-    cache = profile.widest(batch.layer_kv, 0, over.starts[0])
+    cache = profile.widest(batch.layer_kv, 0, over.starts[0]) if attends else 0
     plain = work.forward > 0 and not work.gated
     # A matrix that fits where cache, or a row, was copied in costs nothing of its own.
     pinned = _stays_behind(profile, batch)
@@ -101,6 +106,8 @@ def _layers(profile: Profile, batch: Batch, over: Spread) -> Iterator[int]:
         yield 5 * row + below + max(matrices.up + 2 * inner + moved, inner + matrices.down)
     wide = F32 * (work.attention - work.deep - work.throughout) * batch.tokens
     yield wide + (matrices.up if work.latent else 0)
+    if not attends:
+        return
     if batch.widened:  # turned before it is kept: one row more
         widened = profile.widest(batch.widened, 0, over.starts[0])
         yield 7 * row + cache + again + widened
