@@ -7,16 +7,17 @@ processor little is left but the type of the cache.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from snugly.model.types import Outline
 from snugly.plan.box import Box
 from snugly.plan.preference import Q8_CACHE
-from snugly.plan.prospects import Reach, no_wait
+from snugly.plan.prospects import Most, Reach, no_wait
 from snugly.plan.setups import KV_TYPES, UBATCHES
 from snugly.plan.speed_cost import BUS_BYTES_PER_S, WORTH_MOVING, looked_back, prompt_look
-from snugly.plan.speed_lanes import UBATCH, Back, looks_back, prices_of
+from snugly.plan.speed_lanes import UBATCH, looks_back, prices_of
 from snugly.plan.speed_learning import Corrections
 from snugly.plan.speed_prices import Looking, Prices
 from snugly.plan.speed_processors import UNUSED
@@ -80,6 +81,16 @@ class _Sums(NamedTuple):
     left: float  # bytes that GPUs have no room for
 
 
+class _Looks(NamedTuple):
+    """Seconds of looking back, which are the same for all types of a model."""
+
+    outline: Outline  # held, so that the id of its kinds stays their own
+    context: int
+    layers: int
+    answer: float  # per token, behind the whole context
+    prompt: float  # per token of the task's prompt
+
+
 def _cheapest(left: float, prices: list[tuple[float, int]]) -> float:
     """Seconds more for `left` bytes, were they those that cost least more. (price, bytes)."""
     seconds = 0.0
@@ -102,27 +113,43 @@ class Limits:
         self._ram = _Cheapest(prices[0])
         self._gpu_bytes = sum(box.budgets[1:]) if len(box.budgets) > 1 else None
         self._stages = max(1, len(box.pools) - 1)  # GPUs that work on different micro-batches
+        # One GPU is never quicker with more micro-batches: none of what they take is negative.
+        self._ubatches = UBATCHES if self._stages > 1 else UBATCHES[:1]
         self._box, self._learned = box, learned
         self._need, self._task = need, task
         types = (need.kv_type,) if need.kv_type else KV_TYPES
         self._element_bytes = min(map(bytes_per_weight, types))
         self._factors: dict[str, tuple[float, float]] = {}
-        self._backs: dict[int, tuple[Outline, tuple[Back, ...]]] = {}
+        self._looks: dict[int, _Looks] = {}
+
+    def most(self, candidate: Candidate, anywhere: Reach | None = None) -> Most:
+        """The most of any way (which may be known), and of those that leave the GPUs alone."""
+        in_ram = self._in_ram.of(candidate) if self._in_ram else None
+        return Most(anywhere or self.of(candidate), in_ram)
+
+    @cached_property
+    def _in_ram(self) -> "Limits | None":
+        box = self._box
+        if len(box.pools) == 1:
+            return None
+        alone = replace(box, pools=box.pools[:1], reserves=box.reserves[:1],
+                        processors=box.processors[:1])  # fmt: skip
+        return Limits(alone, self._learned, self._need, self._task)
 
     def of(self, candidate: Candidate) -> Reach:
         """The most that `candidate` reaches with the whole context; less of it is never better."""
         outline, need, task = candidate.outline, self._need, self._task
         context = need.context or min(outline.context_train, task.context)
         slower, slower_prompt = self._least_factors(candidate.file_type)
-        sums = self._sums(outline)
-        token = slower * self._token(outline, sums)
+        sums, looks = self._sums(outline), self._looks_of(outline, context)
+        token = slower * self._token(outline, sums, looks)
         part = min(1.0, task.prompt_tokens / context)
-        deep = token + slower * part * self._look_back(outline, context / need.n_seq)
-        wait = token + slower_prompt * self._prompt(outline, sums, task.prompt_tokens)
-        speed = 1 / token if task.writes else 1 / (slower_prompt * self._reading(outline, sums))
+        deep = token + slower * part * looks.answer
+        wait = token + slower_prompt * self._prompt(outline, sums, looks)
+        each = token if task.writes else slower_prompt * self._reading(outline, sums, looks)
         return Reach(
             max(0.0, candidate.quality - Q8_CACHE * (need.kv_type == "Q8_0")),
-            speed * _SLACK,
+            _SLACK / each,
             _SLACK / deep,
             no_wait(wait / _SLACK, task),
             context,
@@ -153,10 +180,10 @@ class Limits:
         left = 0.0 if self._gpu_bytes is None else max(0.0, size - self._gpu_bytes)
         return _Sums(token, prompt, read, met, left)
 
-    def _token(self, outline: Outline, sums: _Sums) -> float:
+    def _token(self, outline: Outline, sums: _Sums, looks: _Looks) -> float:
         """Seconds of one token at depth 0."""
         seconds = sums.token + outline.mixtures * self._best.mixture
-        seconds += sum([count for _, count in outline.kinds]) * self._best.step
+        seconds += looks.layers * self._best.step
         if not sums.left:
             return seconds
         best, ram, share = self._best.of, self._ram.of, outline.experts_share
@@ -168,41 +195,44 @@ class Limits:
             ],
         )
 
-    def _look_back(self, outline: Outline, depth: float) -> float:
-        """Seconds per token of reading a cache of `depth`."""
+    def _looks_of(self, outline: Outline, context: int) -> _Looks:
+        """What looking back takes with the whole context."""
+        known = self._looks.get(id(outline.kinds))
+        if known is not None and known.outline.kinds is outline.kinds and known.context == context:
+            return known
+        back, prices = looks_back(outline, outline.kinds), self._best.looking
         # What is dealt to threads in equal parts is never quicker, and not of every cache type.
-        prices = self._best.looking._replace(workers=1.0)
-        return looked_back(self._back(outline), prices, depth, self._element_bytes)
+        dealt = prices._replace(workers=1.0)
+        found = self._looks[id(outline.kinds)] = _Looks(
+            outline,
+            context,
+            sum([count for _, count in outline.kinds]),
+            looked_back(back, dealt, context / self._need.n_seq, self._element_bytes),
+            prompt_look(back, prices, self._task.prompt_tokens),
+        )
+        return found
 
-    def _back(self, outline: Outline) -> tuple[Back, ...]:
-        """What is looked back on: the same for all types of a model."""
-        known = self._backs.get(id(outline.kinds))
-        if known is None or known[0].kinds is not outline.kinds:
-            known = outline, looks_back(outline, outline.kinds)
-            self._backs[id(outline.kinds)] = known
-        return known[1]
-
-    def _prompt(self, outline: Outline, sums: _Sums, tokens: int) -> float:
+    def _prompt(self, outline: Outline, sums: _Sums, looks: _Looks) -> float:
         """Seconds of a prompt, in the micro-batches that serve it best."""
-        look = prompt_look(self._back(outline), self._best.looking, tokens)
-        each, once = tokens * (sums.prompt + look), self._once(outline, sums)
+        tokens = self._task.prompt_tokens
+        each, once = tokens * (sums.prompt + looks.prompt), self._once(sums, looks)
         found = []
-        for ubatch in UBATCHES:
+        for ubatch in self._ubatches:
             batches = -(-tokens // ubatch)
             seconds = each + batches * once + self._prompt_left(outline, sums, tokens, batches)
             found.append(seconds * (batches + self._stages - 1) / (batches * self._stages))
         return min(found)
 
-    def _reading(self, outline: Outline, sums: _Sums) -> float:
+    def _reading(self, outline: Outline, sums: _Sums, looks: _Looks) -> float:
         """Seconds per token of reading, which is quickest by whole micro-batches."""
         left = self._prompt_left(outline, sums, UBATCH, 1)
-        return sums.prompt + (self._once(outline, sums) + left) / UBATCH
+        return sums.prompt + (self._once(sums, looks) + left) / UBATCH
 
-    def _once(self, outline: Outline, sums: _Sums) -> float:
+    def _once(self, sums: _Sums, looks: _Looks) -> float:
         """Seconds per micro-batch. Layers that another device takes over have no step here."""
         if self._gpu_bytes is not None:
             return sums.read
-        return sums.read + sum([count for _, count in outline.kinds]) * self._best.prompt_step
+        return sums.read + looks.layers * self._best.prompt_step
 
     def _prompt_left(self, outline: Outline, sums: _Sums, tokens: int, batches: int) -> float:
         """More of a prompt for weights that GPUs have no room for.

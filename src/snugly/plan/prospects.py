@@ -30,6 +30,13 @@ class Reach(NamedTuple):
     context: int
 
 
+class Most(NamedTuple):
+    """What a candidate can reach at most."""
+
+    anywhere: Reach
+    in_ram: Reach | None  # where no GPU takes part; None: there is none to take part
+
+
 def reach_of(fit: Fit, task: Task) -> Reach:
     """What a way reaches."""
     tps, wait = pace_at_work(fit, task)

@@ -13,7 +13,7 @@ from snugly.plan.limits import Limits
 from snugly.plan.placement import placements
 from snugly.plan.preference import key as key
 from snugly.plan.preference import shortened
-from snugly.plan.prospects import Bar, Reach, most_key, reach_of
+from snugly.plan.prospects import Bar, Most, most_key, reach_of
 from snugly.plan.setups import contexts, setups
 from snugly.plan.speed import predict
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
@@ -65,10 +65,10 @@ def survey(
         if candidate.file_bytes - _HEADER > room:
             unfit.append(candidate)
             continue
-        most = limits.of(candidate)
-        if bar.above(most):
+        reach = limits.of(candidate)
+        if bar.above(reach):
             continue
-        fit = best_way(box, candidate, need, learned, most)
+        fit = best_way(box, candidate, need, learned, limits.most(candidate, reach))
         if fit is None:
             unfit.append(candidate)
             continue
@@ -88,7 +88,7 @@ def best_way(
     candidate: Candidate,
     need: Need,
     learned: Corrections = NOTHING_LEARNT,
-    most: Reach | None = None,
+    most: Most | None = None,
 ) -> Fit | None:
     """The best way to run one candidate, or None when no way fits.
 
@@ -114,7 +114,7 @@ def _best_at(
     context: int,
     need: Need,
     learned: Corrections,
-    most: Reach | None,
+    most: Most | None,
 ) -> Fit | None:
     """The best way at one context; what could only save memory is not tried."""
     task = task_named(need.task)
@@ -123,9 +123,9 @@ def _best_at(
     for setup in setups(context, need, bool(box.engine.repacks)):
         if best is not None and not setup.repack and not _repacks(box, best):
             continue
-        if best and most and reached >= most_key(most, best, setup, need, task):
+        if best and most and reached >= most_key(most.anywhere, best, setup, need, task):
             continue
-        fit = _fit(box, candidate, setup, task, need, learned)
+        fit = _fit(box, candidate, setup, need, learned, most)
         if fit is None:
             continue
         if (found := key(fit, need, task)) > reached:
@@ -140,10 +140,13 @@ def _nothing_gained(box: Box, fit: Fit) -> bool:
 
     Without the second copy of the weights prompts may go in faster: that is tried.
     """
-    there, layers = fit.placement, len(fit.candidate.build.layers) + 1
-    on_gpus = sum(there.gpu_layers) == layers and there.kv_on_gpu and not there.cpu_experts
-    whole = len(box.pools) == 1 or on_gpus
+    whole = len(box.pools) == 1 or _all_on_gpus(fit)
     return whole and not (fit.setup.repack and _repacks(box, fit))
+
+
+def _all_on_gpus(fit: Fit) -> bool:
+    there, layers = fit.placement, len(fit.candidate.build.layers) + 1
+    return sum(there.gpu_layers) == layers and there.kv_on_gpu and not there.cpu_experts
 
 
 def _repacks(box: Box, fit: Fit) -> bool:
@@ -185,15 +188,23 @@ def _fit(
     box: Box,
     candidate: Candidate,
     setup: Setup,
-    task: Task,
     need: Need,
     learned: Corrections,
+    most: Most | None,
 ) -> Fit | None:
-    ways = []
+    """The best of all placements."""
+    task = task_named(need.task)
+    best: Fit | None = None
+    reached: tuple[float, ...] = ()
     for placement, uses in place(box, candidate, setup, need):
         speed = _speed(box, candidate, setup, placement, task, learned)
-        ways.append(Fit(candidate, setup, placement, uses, speed))
-    return max(ways, key=lambda fit: key(fit, need, task), default=None)
+        fit = Fit(candidate, setup, placement, uses, speed)
+        if (found := key(fit, need, task)) > reached:
+            best, reached = fit, found
+        if most and most.in_ram and _all_on_gpus(fit):  # all in RAM is what is left
+            if reached >= most_key(most.in_ram, fit, setup, need, task):
+                break
+    return best
 
 
 def _speed(

@@ -1,7 +1,7 @@
 """What a placement costs: the lanes of its processors added up. Pure."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from snugly.model.types import Build
@@ -21,19 +21,49 @@ _KEPT = 4096  # prepared builds of one box; a search holds fewer
 _BOXES = 4  # whose builds are kept: a server plans on one, unless its rates are measured anew
 
 
+class Lanes:
+    """Of a build one per processor, worked out when it is asked for."""
+
+    def __init__(self, build: Build, box: "_Box", setup: Setup) -> None:
+        """`setup` decides what is laid out anew, and how attention is computed."""
+        self._build, self._processors, self._twins = build, box.processors, box.twins
+        self._repack, self._flash = setup.repack, setup.flash_attention
+        self._made: dict[int, Lane] = {}
+
+    def __len__(self) -> int:
+        """How many processors there are."""
+        return len(self._processors)
+
+    def __getitem__(self, number: int) -> Lane:
+        """That of one processor."""
+        twin = self._twins[number]
+        found = self._made.get(twin)
+        if found is None:
+            found = lane(self._build, self._processors[twin], self._repack, self._flash)
+            self._made[twin] = found
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Ready:
     """What is worked out once for a build on some processors."""
 
     build: Build  # held, so that its id stays its own
     processors: tuple[Processor, ...]
-    lanes: tuple[Lane, ...]
+    lanes: Lanes
     back: tuple[Back, ...]
-    whole: "Cost"  # of everything on the first processor
 
 
-# By the id of the processors, held beside, and by what is prepared on them.
-_ready: dict[int, tuple[tuple[Processor, ...], dict[tuple[int, bool, bool], Ready]]] = {}
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """Some processors, and the builds that are prepared on them."""
+
+    processors: tuple[Processor, ...]
+    twins: tuple[int, ...]  # of each the first that is like it: cards differ in their memory alone
+    builds: dict[tuple[int, bool, bool], Ready]
+
+
+_ready: dict[int, _Box] = {}  # by the id of the processors
 
 
 def prepared(build: Build, processors: tuple[Processor, ...], setup: Setup) -> Ready:
@@ -42,16 +72,17 @@ def prepared(build: Build, processors: tuple[Processor, ...], setup: Setup) -> R
     if box is None:
         if len(_ready) >= _BOXES:
             _ready.clear()
-        box = _ready[id(processors)] = processors, {}
-    here = box[1]
+        alike = [replace(processor, pool="") for processor in processors]
+        twins = tuple(alike.index(processor) for processor in alike)
+        box = _ready[id(processors)] = _Box(processors, twins, {})
+    here = box.builds
     key = (id(build), setup.repack, setup.flash_attention)
     found = here.get(key)
     if found is None:
         if len(here) >= _KEPT:
             here.clear()
-        lanes = tuple(lane(build, p, setup.repack, setup.flash_attention) for p in processors)
-        whole = _whole(lanes[0], processors[0])
-        found = here[key] = Ready(build, processors, lanes, _back(build), whole)
+        lanes = Lanes(build, box, setup)
+        found = here[key] = Ready(build, processors, lanes, _back(build))
     return found
 
 
@@ -90,7 +121,7 @@ def cost_of(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Co
     """
     if any(placement.gpu_layers):
         return _split(ready, setup, placement, tokens)
-    return ready.whole
+    return _whole(ready.lanes[0], ready.processors[0])
 
 
 def _whole(at: Lane, processor: Processor) -> Cost:
@@ -127,28 +158,30 @@ def _split(ready: Ready, setup: Setup, placement: Placement, tokens: int) -> Cos
     token = prompt = ubatch = 0.0
     left_in_ram = placement.cpu_experts
     work = tokens, -(-tokens // setup.ubatch)
-    ram = ready.lanes[0]
-    looking = [0.0] * len(ram.prices.looking)
-    helper = next((ready.lanes[n] for n, _, _ in ranges if n), ram)
+    looking = [0.0] * len(Looking._fields)
+    helper = ready.lanes[next(number for number, _, _ in ranges if number)]
     for number, first, end in ranges:
         at, last = ready.lanes[number], min(end, layers)
         held = min(left_in_ram, last - first) if number else 0
         left_in_ram -= held
         token += _sum(at.dense, first, last) + _sum(at.steps, first, last)
-        token += _sum(at.experts, first + held, last) + _sum(ram.experts, first, first + held)
-        token += 2 * held * at.prices.mixture
+        token += _sum(at.experts, first + held, last)
         own = _prompt_of(at, first, last, first + held)
         if number == 0:
             own = _cheaper(own, helper, ready, first, last, work)
-        aside = (_sum(ram.prompt_experts, first, first + held), 0.0)
+        prompt += own[0]
+        ubatch += own[1]
         if held:
+            ram = ready.lanes[0]
+            token += _sum(ram.experts, first, first + held) + 2 * held * at.prices.mixture
+            aside = (_sum(ram.prompt_experts, first, first + held), 0.0)
             aside = _cheaper(aside, helper, ready, first, first + held, work, experts=True)
-        prompt += own[0] + aside[0]
-        ubatch += own[1] + aside[1]
+            prompt += aside[0]
+            ubatch += aside[1]
         if end > layers:
             token += at.head
             ubatch += at.head_read
-        where = at if placement.kv_on_gpu else ram
+        where = at if placement.kv_on_gpu else ready.lanes[0]
         share = (last - first) / layers
         for place, price in enumerate(where.prices.looking):
             looking[place] += share * price
@@ -177,7 +210,7 @@ def _cheaper(
 ) -> tuple[float, float]:  # fmt: skip
     """What lies in RAM, for a prompt: computed there, or brought to the GPU each time."""
     tokens, batches = work
-    if gpu is ready.lanes[0] or tokens < WORTH_MOVING:
+    if tokens < WORTH_MOVING:
         return own
     weights = ready.build.weights[first:last]
     moved = sum(n for w in weights for _, n in w.experts)

@@ -244,4 +244,4 @@ def test_the_survey_finds_all_that_a_search_of_everything_does(name: str, task: 
     for fit in whole.fits:
         most, there = limits.of(fit.candidate), reach_of(fit, whole.task)
         assert all(x >= y for x, y in zip(most, there, strict=True)), fit.candidate.ref
-        assert best_way(box, fit.candidate, need, most=most) == fit
+        assert best_way(box, fit.candidate, need, most=limits.most(fit.candidate)) == fit
