@@ -8,6 +8,7 @@ Beside it, on the same rows, llmfit's published formula, and what share falls in
 intervals. The rows that cannot be used are counted by reason.
 """
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from fit_speed import PHASES, PRIOR, errors, left_out, measured, spread, told
+from fit_speed import PHASES, PRIOR, TABLE, errors, left_out, measured, spread, told
 from speed_rows import BITS, Row, active_bytes, base, rows
 
 from snugly.plan.speed_table import coefficients
@@ -49,9 +50,11 @@ def ours(
         return own, left_out(x, y, own, np.array(PRIOR[phase], dtype=float))
     names = DECODE if phase == "decode" else PREFILL
     theta = {}
+    kinds = json.loads(TABLE.read_text("utf-8"))["kinds"]
     for kind in {row.kind for row in own} | {"shared"}:
         table = getattr(coefficients(kind), phase)
-        theta[kind] = np.array([table[name] for name in names])
+        old = kinds.get(kind, kinds["shared"]).get(f"{phase}_aged", [])
+        theta[kind] = np.array([*(table[name] for name in names), *old])
     return own, errors(x, y, own, theta)
 
 

@@ -24,8 +24,8 @@ GIB = 1 << 30
 _NO: Any = unknown("not told by the benchmark")
 _NONE = Platform(_NO, _NO, _NO, _NO, _NO, _NO)
 # Phones are not in our sheets. Qualcomm's product brief: LPDDR5X-4200, 64 bits; 1 X3 at 3.2, 2+2
-# A715/A710 at 2.8 and 3 A510 at 2.0 GHz; 6 threads ran (notes), with i8mm.
-PHONES = {"Snapdragon 8 Gen 2": (67.2e9, 2.4e11, 9.6e11)}
+# A715/A710 at 2.8 and 3 A510 at 2.0 GHz; 6 threads ran (notes), with i8mm, which is 8 times f32.
+PHONES = {"Snapdragon 8 Gen 2": (67.2e9, 2.4e11, 1.92e12)}
 # Where the label says the processor and its GPU at once.
 GPU_INSIDE = re.compile(r"\((?:[^()]*, )?((?:Radeon|Arc)[^,()]*)")
 

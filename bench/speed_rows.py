@@ -20,6 +20,7 @@ from snugly.model.build import build_of, weight_bytes
 from snugly.model.config import spec_of_config
 from snugly.model.quant_size import in_type
 from snugly.model.types import Attention, AttentionKind, Build, LayerWeights, ModelSpec
+from snugly.plan.speed_lanes import UBATCH
 from snugly.plan.speed_terms import FAMILIES, weights_in
 from snugly.plan.types import Processor
 
@@ -52,7 +53,13 @@ KINDS = (("cuda", "cuda"), ("hip", "rocm"), ("roc", "rocm"), ("vulkan", "vulkan"
 USUAL = {"nvidia": "cuda", "apple": "metal", "amd": "vulkan", "intel": "vulkan", "cpu": "cpu"}
 # The same shape under another name.
 ALIASES = {"metallama38b": "meta-llama__Llama-3.1-8B", "metallama370b": "meta-llama__Llama-3.1-70B",
-           "llama27b": "meta-llama__Llama-2-7b-hf", "qwen36": "", "qwen35": ""}  # fmt: skip
+           "llama27b": "meta-llama__Llama-2-7b-hf", "qwen36": "", "qwen35": "",
+           "gemma431b": "nvidia__Gemma-4-31B-IT-NVFP4", "lfm2512b": "LiquidAI__LFM2.5-VL-1.6B",
+           "deepseekr1distillqwen15b": "Qwen__Qwen2.5-Coder-1.5B-Instruct"}  # fmt: skip
+# Of a model of which only sizes are known: words in its vocabulary, the median of the configs;
+# below 4B weights input and output are one matrix; and never more than the share that the
+# configs' quarter with most of it has.
+VOCABULARY, TIED, OUTSIDE = 131_072, 4e9, 0.26
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Row:
     prompt_depth: float
     answer_depth: float  # mean number of tokens looked back on while answering
     flash_attention: bool
+    ubatch: int  # tokens of a prompt computed at once
+    age: float  # of the engine, in years before the newest rows
     decode_tps: float
     prefill_tps: float
     prefill_aside: str  # why its prefill is not compared
@@ -127,6 +136,8 @@ def read(line: dict[str, str]) -> Row:
         depth,
         answer_depth,
         flash,
+        ubatch(line),
+        age(line),
         float(line["decode_tps"] or 0),
         float(line["prefill_tps"] or 0),
         aside(line, prompt),
@@ -140,8 +151,29 @@ def read(line: dict[str, str]) -> Row:
     return row
 
 
+def ubatch(line: dict[str, str]) -> int:
+    """The engine's micro-batch, unless a smaller batch was told."""
+    told = re.search(r"n_batch (\d+)", line["notes"])
+    return min(UBATCH, int(told[1])) if told else UBATCH
+
+
+def age(line: dict[str, str]) -> float:
+    """Years between the row's build of llama.cpp and the newest rows, of spring 2026.
+
+    The oldest rows say May 2024; those that tell a build have b5863 to b6118, of July and August
+    2025. The others name models of 2026 or tell nothing, and count as new.
+    """
+    if "May 2024" in line["notes"]:
+        return 2.0
+    return 0.8 if re.search(r"build b(5[89]|6[01])\d\d", line["notes"]) else 0.0
+
+
 def aside(line: dict[str, str], prompt: int) -> str:
     """Why a row's prefill is no measure of what the backend does today; "" for most.
+
+    Flash attention by HIP without rocWMMA (which build b5863 lacked under that name too: it is as
+    fast as without) is slower than none in the same build, at 4,096 tokens 1.4 to 3.5 times:
+    `bench/speed_floor.py` prints the pairs. Newer builds have kernels for these matrix units.
 
     rocBLAS without hipBLASLt reaches a fraction on the 8060S, as the source itself shows by
     running both. AMDVLK was given up by AMD (GPUOpen-Drivers/AMDVLK issue 405) and is known to
@@ -152,6 +184,9 @@ def aside(line: dict[str, str], prompt: int) -> str:
     halo = line["source"].startswith("lhl")
     if halo and re.search("hip|wmma", line["backend"]) and "hipblaslt 1" not in line["notes"]:
         return "ROCm on Strix Halo without hipBLASLt"
+    hip = "hip" in line["backend"] or ("wmma" in line["backend"] and "b5863" in line["notes"])
+    if halo and hip and line["flash_attn"] == "1":
+        return "flash attention by HIP without rocWMMA"
     return "AMDVLK, a driver that was given up" if "amdvlk" in line["backend"] else ""
 
 
@@ -309,22 +344,30 @@ def guessed(params: float, active: float, quant: str, n_bytes: float) -> Build:
     """A model of which only sizes are known, in the shape that most of that size have.
 
     Layers: 32 for 8B, growing with the power 0.3 (of 57 configs within a third); a width
-    that gives the parameters; keys and values of 1,024 elements each.
+    that gives the parameters, the vocabulary's counted; keys and values of 1,024 elements each.
     """
     layers = round(min(90, max(12, 32 * (params / 8e9) ** 0.3)))
-    width = math.sqrt(active / 12 / layers)
+    matrices = 1 if params < TIED else 2
+    within = active
+    for _ in range(4):  # the width decides what is outside, and that the width
+        width = math.sqrt(within / 12 / layers)
+        outside = min(matrices * VOCABULARY * width, OUTSIDE * params, 0.5 * active)
+        within = active - outside
     kind = next((main for start, main in MAIN.items() if quant.startswith(start)), quant)
     kind = {"BF16": "BF16", "F16": "F16"}.get(quant, kind)
     # Of a mixture some 1.2% is dense, and all experts together the rest.
-    share = max(0.0, (active - 0.012 * params)) / params
-    experts = n_bytes * 0.988 / layers if active < params else 0.0
-    dense = n_bytes / layers - experts
+    routed = params - outside - 0.012 * params if active < params else 0.0
+    share = max(0.0, within - 0.012 * params) / routed if routed else 0.0
+    per_weight = n_bytes / params
+    dense = (params - outside - routed) * per_weight / layers
+    experts = routed * per_weight / layers
     weights = LayerWeights(((kind, round(dense)),), ((kind, round(experts)),) if experts else ())
     attention = Attention(AttentionKind.FULL, 8, 128, 128)
+    head = ((kind, round(outside * per_weight / matrices)),)
     return Build(
         quant, "", quant, round(n_bytes), round(params), (attention,) * layers,
-        (weights,) * layers, (), (), False, 1 << 17, round(width), round(3 * width),
-        max(1, round(width / 128)), 0, 0, 10000 if experts else 0,
+        (weights,) * layers, head if matrices > 1 else (), head, False, 1 << 17, round(width),
+        round(3 * width), max(1, round(width / 128)), 0, 0, 10000 if experts else 0,
         round(10000 * share) if experts else 0, True,
     )  # fmt: skip
 

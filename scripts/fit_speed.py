@@ -27,7 +27,6 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 from speed_rows import Row, base, rows  # noqa: E402
 
-from snugly.plan.speed_lanes import UBATCH  # noqa: E402
 from snugly.plan.speed_prices import rates_of  # noqa: E402
 from snugly.plan.speed_terms import (  # noqa: E402
     DECODE,
@@ -51,13 +50,18 @@ Theta = dict[str, Array]
 # What coefficients are drawn to: times over the data sheet's rate, then microseconds. Rough
 # values out of the rows themselves and of llama.cpp's kernels: about 10 vector operations to
 # unpack a weight of 4 bits, matrix units used to a third, some 15 us per layer of launches;
-# a micro-batch filled up with 128 tokens more.
+# a micro-batch filled up with 128 tokens more. The last two of prompts: the share
+# by which matrices and attention took longer for each year that the engine is older. They are
+# for rows of old builds alone; a plan's engine is new.
 PRIOR = {
     "decode": (1.15, 1.6, 6, 6, 10, 14, 20, 1.5, 3, 12, 30, 100),
-    "prefill": (2.2, 2.8, 3.2, 4, 4, 1.2, 5, 10, 40, 200, 1, 1),
+    "prefill": (2.2, 2.8, 3.2, 4, 2.8, 4, 1.2, 5, 10, 40, 200, 1, 1, 0.3, 0.3),
 }
+MATRICES, LOOKING = ("float", "quant", "low", "grid", "flat", "experts"), ("attention", "plain")
 BATCH = 2048  # llama-bench's, and Snugly's
 TO_SHARED, TO_PRIOR = 1.5, 1.5  # how strongly a coefficient is drawn
+# Processors half as strongly: two devices stand against PRIOR, which was made for GPUs.
+TO_CPU = 0.5
 ROUNDS, SWEEPS = 25, 60
 LEAST = 0.02  # of its prior
 CLOSE = 0.03  # errors below this count as equal
@@ -92,8 +96,8 @@ def decode_features(row: Row) -> Array:
 def prefill_features(row: Row) -> Array:
     """Terms of the whole prompt, over its tokens."""
     build, rates, tokens = row.build, rates_of(row.processor), row.prompt
-    share, batches = experts_share(build), -(-tokens // UBATCH)
-    part = touched(share, min(tokens, UBATCH))
+    share, batches = experts_share(build), -(-tokens // row.ubatch)
+    part = touched(share, min(tokens, row.ubatch))
     found: dict[int, tuple[Array, float, float]] = {}
     total, read = np.zeros(len(PREFILL)), read_term(build.output, rates)
     fill = fill_term(build.output, rates)
@@ -117,9 +121,20 @@ def prefill_features(row: Row) -> Array:
     place = PREFILL.index("attention" if row.flash_attention else "plain")
     total[place] = tokens * look / rates.matrix
     total[PREFILL.index("layer")] = batches * len(build.weights) * 1e-6
-    total *= overlap(batches, row.count, BATCH // UBATCH)
+    total *= overlap(batches, row.count, BATCH // row.ubatch)
     total[PREFILL.index("hop")] = batches * (row.count - 1) * 1e-6
     return total / tokens
+
+
+def aged(row: Row) -> Array:
+    """Terms of the whole prompt, over its tokens, and of them what an old engine makes slow."""
+    total = prefill_features(row)
+    prior = dict(zip(PREFILL, PRIOR["prefill"], strict=False))
+    slow = [
+        row.age * sum(prior[name] * total[PREFILL.index(name)] for name in names)
+        for names in (MATRICES, LOOKING)
+    ]
+    return np.append(total, slow)
 
 
 def solve(x: Array, kinds: Sequence[str], y: Array, weights: Array, prior: Array) -> Theta:
@@ -142,7 +157,7 @@ def _solve(x: Array, kinds: list[str], y: Array, weights: Array, prior: Array) -
     for i, kind in enumerate(kinds):
         start = (names.index(kind) + 1) * terms
         a[i, start : start + terms] = x[i] * prior / y[i]
-    pull, pulled, strength = _pulls(terms, blocks)
+    pull, pulled, strength = _pulls(terms, blocks, TO_CPU if names == ["cpu"] else 1.0)
     z = np.ones(terms * blocks)
     counts = weights.copy()
     for number in range(ROUNDS):
@@ -151,15 +166,29 @@ def _solve(x: Array, kinds: list[str], y: Array, weights: Array, prior: Array) -
             counts = weights / (np.maximum(ratio, 0.02) * np.maximum(np.abs(ratio - 1), CLOSE))
         m = (a * counts[:, None]).T @ a + (pull * strength[:, None]).T @ pull
         b = a.T @ counts + pull.T @ (strength * pulled)
-        for _ in range(SWEEPS):
-            for j in range(len(z)):
-                z[j] = max(LEAST, z[j] + (b[j] - m[j] @ z) / m[j, j])
+        z = _least_squares(m, b)
     theta = z.reshape(blocks, terms) * prior
     shared = "cpu" if names == ["cpu"] else "shared"
     return {shared: theta[0]} | {name: theta[i + 1] for i, name in enumerate(names)}
 
 
-def _pulls(terms: int, blocks: int) -> tuple[Array, Array, Array]:
+def _least_squares(m: Array, b: Array) -> Array:
+    """Where z'mz / 2 - b'z is least with every z at LEAST or above: first guess which are at it."""
+    low = np.zeros(len(b), dtype=bool)
+    z = np.full(len(b), LEAST)
+    for _ in range(SWEEPS):
+        free = ~low
+        z = np.full(len(b), LEAST)
+        rest = b[free] - LEAST * m[np.ix_(free, low)].sum(axis=1)
+        z[free] = np.linalg.solve(m[np.ix_(free, free)], rest)
+        now = np.where(low, m @ z > b, z < LEAST)
+        if (now == low).all():
+            break
+        low = now
+    return np.maximum(z, LEAST)
+
+
+def _pulls(terms: int, blocks: int, times: float) -> tuple[Array, Array, Array]:
     """Equations that draw what is shared to 1 (the prior), and each backend to what is shared."""
     rows_, wanted, strength = [], [], []
     for j in range(terms):
@@ -167,13 +196,13 @@ def _pulls(terms: int, blocks: int) -> tuple[Array, Array, Array]:
         one[j] = 1
         rows_.append(one)
         wanted.append(1.0)
-        strength.append(TO_PRIOR)
+        strength.append(times * TO_PRIOR)
         for block in range(1, blocks):
             other = np.zeros(terms * blocks)
             other[block * terms + j], other[j] = 1, -1
             rows_.append(other)
             wanted.append(0.0)
-            strength.append(TO_SHARED)
+            strength.append(times * TO_SHARED)
     return np.array(rows_), np.array(wanted), np.array(strength)
 
 
@@ -219,7 +248,7 @@ def told(name: str, error: Array) -> str:
 
 PHASES: dict[str, tuple[tuple[str, ...], Callable[[Row], Array], Callable[[Row], float]]] = {
     "decode": (DECODE, decode_features, lambda row: row.decode_tps),
-    "prefill": (PREFILL, prefill_features, lambda row: row.prefill_tps),
+    "prefill": (PREFILL, aged, lambda row: row.prefill_tps),
 }
 
 
@@ -249,7 +278,8 @@ def report(phase: str, found: Sequence[Row]) -> tuple[Theta, dict[str, list[floa
     own, x, y = measured(phase, found)
     prior = np.array(PRIOR[phase], dtype=float)
     theta = solve(x, [row.kind for row in own], y, weights_of(own), prior)
-    print(f"\n{phase}\n{'':9}" + "".join(f"{name:>10}" for name in names))
+    told_names = (*names, *("old", "old look")[: len(prior) - len(names)])
+    print(f"\n{phase}\n{'':9}" + "".join(f"{name:>10}" for name in told_names))
     for kind, values in theta.items():
         print(f"{kind:9}" + "".join(f"{value:10.2f}" for value in values))
     error = left_out(x, y, own, prior)
@@ -287,7 +317,8 @@ def main() -> None:
         "kinds": {
             kind: {
                 "decode": [round(float(v), 4) for v in decode[kind]],
-                "prefill": [round(float(v), 4) for v in prefill[kind]],
+                "prefill": [round(float(v), 4) for v in prefill[kind][: len(PREFILL)]],
+                "prefill_aged": [round(float(v), 4) for v in prefill[kind][len(PREFILL) :]],
                 "decode_spread": decode_spread[kind],
                 "prefill_spread": prefill_spread[kind],
             }

@@ -19,6 +19,8 @@ from snugly.plan.types import Processor
 Price = Callable[[Bytes, float | None], float]
 _US = 1e-6
 _PROBE = 1 << 30  # bytes: a whole number of blocks of every type
+# Products of bytes for one of f32, as the instruction sets define them: dotprod and VNNI, i8mm.
+_DOT, _I8MM = 4, 8
 
 
 class Looking(NamedTuple):
@@ -73,11 +75,11 @@ def priced(price: Price) -> Price:
 def rates_of(processor: Processor) -> Rates:
     """Rates that are not known are slow ones, so that nothing is promised on them."""
     matrix = processor.f16_flops.or_else(processor.vector_flops.or_else(1e12))
-    return Rates(
-        processor.bandwidth_bytes_per_s.or_else(20e9),
-        processor.vector_flops.or_else(matrix / 4),
-        matrix,
-    )
+    vector = processor.vector_flops.or_else(matrix / 4)
+    flat = matrix
+    if processor.kind == "cpu" and matrix <= _I8MM * vector:  # AMX has more, for all types
+        matrix = min(matrix, _DOT * vector)
+    return Rates(processor.bandwidth_bytes_per_s.or_else(20e9), vector, matrix, flat)
 
 
 def by_sheet(processor: Processor, flash: bool) -> Prices:

@@ -27,9 +27,9 @@ _MATRIX_RATIO = (
     (r"\brx [56]\d\d\d|\bw6\d00|vega|radeon vii|\bmi[2568]\d?\b|\b6[168]0m\b", 2),
     (r"\barc\b", 8), (r"iris|uhd", 2), (r"\bm5\b", 4),
 )  # fmt: skip
-# AMD's data sheets count two f16 operations per clock and lane, which only a few kernels reach:
-# of the 8060S's 59.4 TFLOPS hipBLASLt got 36.9 (lhl/strix-halo-testing README, mamf-finder).
-_AMD_HALF = 0.5
+# AMD's data sheets count two f16 operations per clock and lane, which few kernels reach: of the
+# 8060S's 59.4 TFLOPS hipBLASLt got 36.9 at most (lhl/strix-halo-testing README, mamf-finder).
+_AMD_REACHED = 36.9 / 59.4
 
 _ASSUMED_BANDWIDTH = 25e9  # half of two channels of DDR4-3200
 _CLOCK = 3e9
@@ -71,7 +71,7 @@ def gpu_of(gpu: Gpu, pool: str, kind: str) -> Processor:
         ratio = matrix_ratio(name)
         vector = assumed(matrix.value / ratio, f"{matrix.how}: f16 over {ratio}")
         if gpu.vendor == "amd" and ratio > 1:
-            matrix = replace(matrix, value=matrix.value * _AMD_HALF)
+            matrix = replace(matrix, value=matrix.value * _AMD_REACHED)
     return Processor(pool, kind, name, gpu.bandwidth_bytes_per_s, matrix, gpu.int8_ops, vector)
 
 

@@ -17,11 +17,11 @@ DECODE = (
     "cache", "plain", "layer", "mixture", "hop",
 )  # fmt: skip
 PREFILL = (
-    "float", "quant", "low", "grid", "experts", "read", "attention", "plain", "layer", "hop",
-    "fill", "flow",
+    "float", "quant", "low", "grid", "flat", "experts", "read", "attention", "plain", "layer",
+    "hop", "fill", "flow",
 )  # fmt: skip
 
-_REST = (0.0,) * (len(PREFILL) - 5)  # of which parts of a model know nothing
+_REST = (0.0,) * (len(PREFILL) - 6)  # of which parts of a model know nothing
 # A micro-batch costs as if some tokens more were in it: kernels compute in tiles, of which the
 # last is not full, and few tokens leave matrix units idle. Of 128 the coefficient is a share.
 FILL = 128
@@ -32,6 +32,9 @@ FAMILIES = ("float", "q8", "k", "low", "grid")
 _BYTES_PER_WEIGHT = {name: size / count for name, count, size in TENSOR_TYPES.values()}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _EIGHTS = ("Q8_0", "Q8_1", "Q8_K", "I8")
+# Blocks of 32 with one scale, which i8mm multiplies as they are (ggml-cpu/arch/arm/quants.c). Of
+# the super-blocks only Q4_K and Q6_K have such kernels, and scales within that slow them.
+_FLAT = ("Q4_0", "Q4_1", "Q8_0", "IQ4_NL")
 _LOW = ("Q2_K", "Q3_K", "TQ", "Q1", "Q2_0")  # two or three bits, unpacked in several steps
 _GRID = ("IQ1", "IQ2", "IQ3")  # looked up in tables
 
@@ -43,6 +46,7 @@ class Rates:
     bandwidth: float
     vector: float  # 32-bit floating point, without matrix units
     matrix: float  # 16-bit floating point, with matrix units where there are any
+    flat: float  # the same for types of flat blocks, which i8mm multiplies twice as fast
 
 
 def bytes_per_weight(type_name: str) -> float:
@@ -63,11 +67,14 @@ def family(type_name: str) -> str:
 
 
 def weights_in(part: Bytes) -> dict[str, float]:
-    """Number of weights of a part, by family; "bytes" is their bytes."""
-    found = {"float": 0.0, "q8": 0.0, "k": 0.0, "low": 0.0, "grid": 0.0, "bytes": 0.0}
+    """Number of weights by family; "bytes" is their bytes, "flat" how many lie in flat blocks."""
+    found = {"float": 0.0, "q8": 0.0, "k": 0.0, "low": 0.0, "grid": 0.0, "bytes": 0.0, "flat": 0.0}
     for type_name, n_bytes in part:
-        found[family(type_name)] += n_bytes / _BYTES_PER_WEIGHT[type_name]
+        count = n_bytes / _BYTES_PER_WEIGHT[type_name]
+        found[family(type_name)] += count
         found["bytes"] += n_bytes
+        if type_name in _FLAT:
+            found["flat"] += count
     return found
 
 
@@ -86,10 +93,10 @@ def prefill_terms(part: Bytes, rates: Rates, share: float | None = None) -> tupl
     found = weights_in(part)
     if share is not None:
         count = share * sum(found[name] for name in FAMILIES)
-        return (0.0, 0.0, 0.0, 0.0, 2 * count / rates.matrix, *_REST)
-    quant = found["q8"] + found["k"]
+        return (0.0, 0.0, 0.0, 0.0, 0.0, 2 * count / rates.matrix, *_REST)
+    quant = found["q8"] + found["k"] - found["flat"]
     times = [2 * n / rates.matrix for n in (found["float"], quant, found["low"], found["grid"])]
-    return (*times, 0.0, *_REST)
+    return (*times, 2 * found["flat"] / rates.flat, 0.0, *_REST)
 
 
 def read_term(part: Bytes, rates: Rates) -> float:
