@@ -1,6 +1,7 @@
 """What a plan may use of one machine: pools, budgets, processors, threads. Pure."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from snugly.machine.types import NOT_TOLD, Fact, Machine, Pool
 from snugly.plan.speed_processors import UNUSED, processors_of
@@ -34,7 +35,7 @@ class Box:
         """Whether a GPU computes over the one pool, so that placing needs no thought."""
         return len(self.pools) == 1 and self.processors[0].kind not in ("cpu", UNUSED)
 
-    @property
+    @cached_property
     def budgets(self) -> tuple[int, ...]:
         """Bytes that a plan may take, per pool; none of a GPU that the engine cannot use."""
         return tuple(

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from snugly.machine.types import Pool
 from snugly.model.types import Build
@@ -71,10 +71,16 @@ class _Task:
     engine: EngineFacts
     extras: Extras
     pools: Sequence[Pool]
+    _known: dict[Placement, PoolUses] = field(default_factory=dict)
 
-    def uses(self, placement: Placement) -> tuple[PoolUse, ...]:
+    def uses(self, placement: Placement) -> PoolUses:
         """What it takes of each pool."""
-        return pool_uses(self.build, self.setup, placement, self.pools, self.engine, self.extras)
+        found = self._known.get(placement)
+        if found is None:
+            found = self._known[placement] = pool_uses(
+                self.build, self.setup, placement, self.pools, self.engine, self.extras
+            )
+        return found
 
     def if_it_fits(self, placement: Placement | None) -> Iterator[tuple[Placement, PoolUses]]:
         """The placement with what it takes, if every pool holds its share."""
@@ -122,10 +128,12 @@ def _least(
     """The placement of the smallest number in 1..`most` that the GPUs hold.
 
     None is `over` by so many bytes. What each takes off is much the same: the number is looked
-    for where a straight line says, and by halves where that does not help.
+    for where a straight line says, and by halves where that does not help. What is too much is
+    all on the last GPU; what is to spare is so on each.
     """
     low, high, found = 0, most, place(most)
-    spare = -task.over_by(found)
+    n_gpus = max(len(task.budgets) - 1, 1)
+    spare = -task.over_by(found) * n_gpus
     if spare < 0:
         return None
     tries = 0
@@ -140,7 +148,7 @@ def _least(
         better = place(middle)
         by = task.over_by(better)
         if by <= 0:
-            high, found, spare = middle, better, -by
+            high, found, spare = middle, better, -by * n_gpus
         else:
             low, over = middle, by
     return found
