@@ -77,7 +77,10 @@ VERBS = {
         "with its standard error.",
     ),
     "pull": ("snugly.cli.pull:pull", "Fetch a model: verified, resumable."),
-    "models": ("snugly.cli.models:models", "List the models that can be run now."),
+    "models": (
+        "snugly.cli.models:models",
+        "List the models that can be run now, and checkpoints fetched for quantizing.",
+    ),
     "show": (
         "snugly.cli.show:show",
         "Show what is inside a model file.\n\n"
@@ -138,7 +141,7 @@ VERBS = {
     ),
     "rm": (
         "snugly.cli.models:rm",
-        "Remove a model from the store. Of an adopted one only the entry goes.",
+        "Remove a model or a fetched checkpoint. Of an adopted model only the entry goes.",
     ),
     "adopt": (
         "snugly.cli.adopt:adopt",

@@ -7,6 +7,8 @@ from cyclopts import Parameter
 from snugly.cli.render import console, jsonable, note, print_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from snugly.model.inventory import Problem
     from snugly.model.store import Checked, Store
     from snugly.model.types import Installed
@@ -21,7 +23,7 @@ def models(
     task: Annotated[str, Parameter(name="--for")] = "",
     as_json: _Json = False,
 ) -> None:
-    """List the models that can be run now.
+    """List the models that can be run now, and checkpoints fetched for quantizing.
 
     Parameters
     ----------
@@ -35,8 +37,10 @@ def models(
     as_json
         Print everything that is known of each model as JSON.
     """
+    from snugly.model.checkpoint_kept import kept_checkpoints
     from snugly.model.store import Store
     from snugly.settings import settings
+    from snugly.units import format_bytes
 
     if available or task:
         from snugly.cli.models_available import print_available
@@ -46,20 +50,26 @@ def models(
     store = Store(settings().store)
     installed, problems = store.survey()
     checked = {item.ref: _checked(item, store) for item in installed} if verify else {}
+    checkpoints = kept_checkpoints(settings().cache)
     if as_json:
         rows = [_row(item, installed, checked.get(item.ref)) for item in installed]
-        print_json({"store": store.root, "models": rows, "problems": problems})
+        print_json({"store": store.root, "models": rows, "problems": problems,
+                    "checkpoints": checkpoints})  # fmt: skip
     else:
         _print_table(installed, checked)
         if not installed:
             note(f"No model in {store.root} yet: `snugly pull smollm2` fetches a small one.")
     for problem in problems:
         note(f"{problem.ref}: {problem.problem} {problem.remedy}")
+    for kept in () if as_json else checkpoints:
+        size = format_bytes(kept.n_bytes) + " so far" * kept.unfinished
+        note(f"{kept.ref}: a checkpoint for `snugly quantize`, {size};"
+             f" `snugly rm {kept.ref}` removes it.")  # fmt: skip
     _demand_whole([item for item in checked.values() if item.problem])
 
 
 def rm(ref: str, /, *, as_json: _Json = False) -> None:
-    """Remove a model from the store. Of an adopted one only the entry goes.
+    """Remove a model or a fetched checkpoint. Of an adopted model only the entry goes.
 
     Parameters
     ----------
@@ -77,17 +87,33 @@ def rm(ref: str, /, *, as_json: _Json = False) -> None:
     if broken is not None:
         removed, freed, kept = broken.ref, store.discard(broken), False
     else:
-        from snugly.model.lookup import find
-
-        installed = find(store, ref, whole_name=True)
-        removed, kept = installed.ref, installed.adopted
-        freed = store.remove(installed)
+        removed, freed, kept = _remove(ref, store, settings().cache)
     if as_json:
         print_json({"removed": removed, "freed_bytes": freed, "file_kept": kept})
         return
     print(removed)
     note("The file stays: it belongs to another program." if kept
          else f"{format_bytes(freed)} are free again.")  # fmt: skip
+
+
+def _remove(ref: str, store: "Store", cache: "Path") -> tuple[str, int, bool]:
+    """A model, or the checkpoint when no model is called so: name, bytes, whether a file stays."""
+    from snugly.errors import UnknownModel
+    from snugly.model import checkpoint_kept
+    from snugly.model.lookup import find
+
+    checkpoints = checkpoint_kept.kept_checkpoints(cache)
+    found = next((item for item in checkpoints if item.ref == ref), None)
+    try:
+        installed = None if found else find(store, ref, whole_name=True)
+    except UnknownModel:
+        installed, found = None, checkpoint_kept.named(ref, checkpoints)
+        if found is None:
+            raise
+    if installed is not None:
+        return installed.ref, store.remove(installed), installed.adopted
+    assert found is not None
+    return found.ref, checkpoint_kept.remove(found, cache), False
 
 
 def _checked(item: "Installed", store: "Store") -> "Checked":

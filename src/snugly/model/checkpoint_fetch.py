@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from snugly.errors import BadModelFile, DownloadError, UnknownModel
 from snugly.model import download, sidecar
+from snugly.model.checkpoint_kept import FOLDER
 from snugly.model.hashing import sha256_of
 from snugly.model.names import unsafe_because
 from snugly.model.progress import Progress, Silent
@@ -65,7 +66,7 @@ def fetch_checkpoint(
             f"Of its {len(found.files)} files none is a {CONFIG} with safetensors beside it.",
             "For a repository of GGUF files pull one first: `snugly pull publisher/model:Q8_0`.",
         )
-    root = settings.cache / "checkpoints"
+    root = settings.cache / FOLDER
     folder = Store(root).folder(ref.publisher, ref.model) / found.commit[:12]
     patient = patience or Patience()
     with httpx2.Client(follow_redirects=True, timeout=patient.silence_s) as client:
