@@ -6,15 +6,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
-from functools import lru_cache
 from typing import IO, Any
 
 from snugly import errors
 from snugly.errors import EngineError, SnuglyError
-from snugly.machine.host import Host
-
-# What OpenBLAS's kernels of this name are compiled for (its Makefile.x86_64: skylake-avx512).
-_WIDE, _WIDE_FLAGS = "SkylakeX", {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"}
 
 
 def answers(
@@ -33,7 +28,7 @@ def answers(
     # Threads of torch that wait must sleep: spinning on cores that others used too, SmolLM2 in
     # NF4 took 146 s for 8 tokens instead of 1.1. No kernel of the hub is ever fetched and run.
     torch = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    quiet = {**kept, **torch, **_wider(), "GGML_NO_BACKTRACE": "1",
+    quiet = {**kept, **torch, "GGML_NO_BACKTRACE": "1",
              "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": threads}  # fmt: skip
     with tempfile.TemporaryFile() as heard:
         process = subprocess.Popen(
@@ -52,19 +47,6 @@ def answers(
             for stream in (process.stdin, process.stdout):
                 if stream:
                     stream.close()
-
-
-@lru_cache(maxsize=1)
-def _wider() -> dict[str, str]:
-    """What makes OpenBLAS use the registers of 512 bits that newer processors of AMD have.
-
-    numpy 2.4.6 has OpenBLAS 0.3.31, which knows no Zen 5 and takes kernels of 256 bits: 122
-    instead of 220 billion operations per second and core (EPYC 9005). A person's choice stands.
-    """
-    text = Host().read("/proc/cpuinfo") or ""
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    wide = "AuthenticAMD" in text and set(flags.split()) >= _WIDE_FLAGS
-    return {"OPENBLAS_CORETYPE": _WIDE} if wide and "OPENBLAS_CORETYPE" not in os.environ else {}
 
 
 def _hear(

@@ -1,4 +1,4 @@
-"""What is done in parts or by threads is what is done at once; BLAS is told its kernels."""
+"""What is done in parts or by threads is what is done at once."""
 
 from pathlib import Path
 
@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from tests.quantize_making import tiny
 
-from snugly.quantize import measure_process, sensitivity_parts, sensitivity_weights
+from snugly.quantize import sensitivity_parts, sensitivity_weights
 from snugly.quantize.reader import read_gguf
 from snugly.quantize.sensitivity_parts import gelu, silu
 from snugly.quantize.sensitivity_weights import Weights
-
-AMD = "vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2 avx512f avx512cd avx512bw avx512dq avx512vl\n"
 
 
 def test_curves_in_parts_are_the_curves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,31 +33,3 @@ def test_threads_decode_the_same_rows(tmp_path: Path, monkeypatch: pytest.Monkey
         np.testing.assert_array_equal(Weights(source, 3).matrix(name), Weights(source).matrix(name))
     rows = Weights(source, 2).rows("token_embd.weight", 3, 5)
     np.testing.assert_array_equal(rows, Weights(source).matrix("token_embd.weight")[3:8])
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "chosen", "told"),
-    [
-        (AMD, None, {"OPENBLAS_CORETYPE": "SkylakeX"}),
-        (AMD, "Zen", {}),  # a person's own choice
-        (AMD.replace("avx512dq", ""), None, {}),
-        (AMD.replace("AuthenticAMD", "GenuineIntel"), None, {}),  # OpenBLAS knows those
-        (None, None, {}),
-    ],
-)
-def test_wide_kernels_where_the_processor_has_them(
-    cpuinfo: str | None, chosen: str | None, told: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Told:
-        def read(self, _: str) -> str | None:
-            return cpuinfo
-
-    monkeypatch.setattr(measure_process, "Host", Told)
-    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
-    if chosen:
-        monkeypatch.setenv("OPENBLAS_CORETYPE", chosen)
-    measure_process._wider.cache_clear()
-    try:
-        assert measure_process._wider() == told
-    finally:
-        measure_process._wider.cache_clear()
