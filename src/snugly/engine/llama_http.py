@@ -16,7 +16,7 @@ from snugly.chat.requests import (
     TokenizeRequest,
 )
 from snugly.chat.sse import EventStream
-from snugly.chat.types import ChatRequest, Delta, Generation
+from snugly.chat.types import ChatRequest, Delta, Generation, Usage
 from snugly.engine import wire_raw
 from snugly.engine.loose_calls import LooseCalls, names_to_watch
 from snugly.engine.pieces import Pieces
@@ -81,7 +81,8 @@ class LlamaCppRunning:
                             break
                         for delta in calls.feed(pieces.read(data, more)):
                             yield delta
-                            self._count(request, delta)
+                            if delta.usage is not None:
+                                self._count(request, delta.usage)
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
 
@@ -99,16 +100,17 @@ class LlamaCppRunning:
                     for data, more in told(events.feed(chunk)):
                         delta = pieces.read(data, more)
                         yield delta
-                        self._count(request, delta)
+                        if delta.usage is not None:
+                            self._count(request, delta.usage)
                         if delta.finish_reason:
                             finished = True
                             break
             if not finished:
                 raise await self._process.failure("The engine stopped in the middle of its answer.")
 
-    def _count(self, request: Generation, delta: Delta) -> None:
-        if delta.usage is not None and self.guessed is not None:
-            self.guessed.note(request, delta.usage)
+    def _count(self, request: Generation, usage: Usage) -> None:
+        if self.guessed is not None:
+            self.guessed.note(request, usage)
 
     @asynccontextmanager
     async def _opened(
@@ -235,6 +237,8 @@ def told(events: list[str]) -> list[tuple[str, bool]]:
     recv_with_timeout).
     """
     # Within a text the quotes would be escaped.
+    if len(events) == 1:  # nearly always
+        return [] if '"prompt_progress"' in events[0] else [(events[0], False)]
     found = [data for data in events if '"prompt_progress"' not in data]
     last = len(found) - 1
     return [(data, place < last) for place, data in enumerate(found)]

@@ -39,7 +39,7 @@ class Share:
 
         Beyond what was granted it goes on as long as nobody waits and nobody else's is taken.
         """
-        return self.turns.holds(self, used)
+        return used <= self.granted or self.turns.holds(self, used)
 
 
 @dataclass(eq=False, slots=True)

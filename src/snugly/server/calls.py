@@ -143,12 +143,12 @@ class Call:
         try:
             if not first.more:
                 await self._put(events)
-                events = []
+                events.clear()
             async for delta in deltas:
                 self.saw(delta)
                 events += writer.feed(delta)
-                if not delta.more:
-                    await self._put(events)
+                if events and not delta.more:
+                    await self._write(b"".join(events), last=False)
                     events.clear()
         except SnuglyError:
             await self._put(events)
