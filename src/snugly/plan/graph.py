@@ -37,6 +37,7 @@ class States:
     in_ram: int  # what stays with a state in RAM while a GPU does the products
     projected: int  # what goes into a Mamba layer's convolution and gate
     convolved: int  # a convolution's row
+    taps: int  # tokens that a convolution reads at once
     inner: int  # what comes out of it
     chunk: int  # tokens that such a layer takes at once, each sequence by itself
     n_bytes: int  # of copies of its state, for each sequence
@@ -49,6 +50,7 @@ class Activations:
     embedding: int
     whole: int  # of a layer with all its parts on one device
     attention: int  # of a layer whose feed-forward is elsewhere
+    attended: int  # of attention, where other layers are short convolutions
     experts: int  # what the routed experts take alone, beside the row they read
     forward: int  # one row of the widest dense feed-forward
     routed: int  # one row of all experts used together
@@ -83,7 +85,8 @@ def activations(build: Build) -> Activations:
     routed = build.experts_used * wide.get("ffn_down_exps", (0, 0))[0]
     routed_out = build.experts_used * wide.get("ffn_down_exps", (0, 0))[1]
     short = wide.get("shortconv.in_proj", (0, -6 * row))[1]  # src/models/lfm2.cpp
-    attention = max(4 * row + 2 * query + keys // 2, _latent(build, wide), short + 6 * row)
+    attended = max(4 * row + 2 * query + keys // 2, _latent(build, wide))
+    attention = max(attended, short + 6 * row)
     extra = _beside_all(build, wide)
     rows = 1 + DEEP_LAYERS if build.architecture in _DEEP else 1
     deep = _deep(wide, row, rows)
@@ -92,6 +95,7 @@ def activations(build: Build) -> Activations:
         embedding=row,
         whole=max(attention, forward + _BESIDE * row if forward else 0) + extra + deep[0],
         attention=attention + extra + deep[0],
+        attended=attended + extra + deep[0],
         experts=(3 if _gated(wide, "_exps") else 1) * routed + routed_out,
         forward=inner,
         routed=routed,
@@ -130,7 +134,8 @@ def _states(build: Build, wide: dict[str, tuple[int, int]], row: int) -> States:
         scan_in_ram=first,
         in_ram=3 * (out + row) if first else 0,
         projected=wide.get("ssm_in", (0, 0))[1],
-        convolved=convolved if mamba else 0,
+        convolved=convolved,
+        taps=wide.get("ssm_conv1d", (0, 0))[0],
         inner=out if mamba else 0,
         chunk=_CHUNK if convolved and not mamba else 1,
         n_bytes=2 * kept if mamba else 0,
@@ -216,6 +221,24 @@ def _indexer(build: Build, wide: dict[str, tuple[int, int]]) -> int:
         return 0
     given = wide.get("indexer.q_proj", (0, 0))[1]
     return 2 * (given // key) + 1 if given else 3
+
+
+def lends(build: Build) -> tuple[int, ...]:
+    """Whose cache each layer reads, where the last ones read earlier ones' (Gemma 3n and 4).
+
+    Source: llama.cpp src/llama-model.cpp, reuse: the last that has one and slides, or does not,
+    as the layer itself. Layers that only draft have none.
+    """
+    drafts = any(name.startswith("nextn.") for name, _, _ in build.widths)
+    if drafts or not any(kind.kv_heads and not kind.cached for kind in build.layers):
+        return ()
+    last: dict[bool, int] = {}
+    found = []
+    for index, kind in enumerate(build.layers):
+        if kind.cached:
+            last[bool(kind.window)] = index
+        found.append(last.get(bool(kind.window), index))
+    return tuple(found)
 
 
 def state_room(work: Activations, tokens: int, n_seq: int, row: int) -> int:

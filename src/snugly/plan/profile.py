@@ -8,7 +8,7 @@ from snugly.model.build import loaded, weight_bytes
 from snugly.model.ggml_types import row_bytes
 from snugly.model.types import Attention, AttentionKind, Build, Bytes
 from snugly.plan.cache import cells, layer_bytes, layer_snapshot
-from snugly.plan.graph import Activations, activations
+from snugly.plan.graph import Activations, activations, lends
 from snugly.plan.types import Setup
 
 _MOST_KEPT = 512  # profiles, and setups of one profile: a search over a catalogue needs fewer
@@ -139,22 +139,6 @@ class Profile:
         return any(kind.kv_heads and sums[end]
                    for kind, sums in zip(self.kinds, self.of_kind, strict=True))  # fmt: skip
 
-    def attends_there(self, end: int) -> bool:
-        """Whether the GPU that takes the first `end` layers over takes any attention over.
-
-        Where what comes next in the graph is the state of a layer in RAM, which is looked up
-        between attention and the product after it, attention stays in RAM; not before a mixture
-        (llama-graph.cpp, build_moe_ffn: all before it comes first), nor that of gated delta
-        nets' models, which has a gate in between.
-        """
-        there = self.work.states.chunk > 1
-        pending = False  # attention that nothing comes after yet
-        for kind, weights in zip(self.build.layers[:end], self.build.weights[:end], strict=True):
-            there |= pending and bool(kind.kv_heads)
-            pending = (pending and not kind.state_bytes) or bool(kind.kv_heads)
-            there |= pending and bool(weights.experts)
-        return there or pending
-
     def widest(self, each: tuple[int, ...], first: int, end: int) -> int:
         """The most that any layer from `first` up to `end` has of `each` kind's bytes."""
         return max(
@@ -217,29 +201,11 @@ def _profile(build: Build) -> Profile:
         forward=_leading_dense(build),
         routed=_leading_experts(build),
         n_stateful=sum(layer.state_bytes > 0 for layer in build.layers),
-        lends=_lends(build),
+        lends=lends(build),
         first_lasting=next(
             (i for i, kind in enumerate(build.layers) if kind.kv_heads and not kind.window), 0
         ),
     )
-
-
-def _lends(build: Build) -> tuple[int, ...]:
-    """Whose cache each layer reads, where the last ones read earlier ones' (Gemma 3n and 4).
-
-    Source: llama.cpp src/llama-model.cpp, reuse: the last that has one and slides, or does not,
-    as the layer itself. Layers that only draft have none.
-    """
-    drafts = any(name.startswith("nextn.") for name, _, _ in build.widths)
-    if drafts or not any(kind.kv_heads and not kind.cached for kind in build.layers):
-        return ()
-    last: dict[bool, int] = {}
-    found = []
-    for index, kind in enumerate(build.layers):
-        if kind.cached:
-            last[bool(kind.window)] = index
-        found.append(last.get(bool(kind.window), index))
-    return tuple(found)
 
 
 def _sums(values: Iterable[int]) -> tuple[int, ...]:

@@ -18,28 +18,32 @@ from snugly.plan.room import Room, State
 _TURNED = 64  # the smallest turn of a quantized cache; llama-kv-cache.cpp, build_input_k_rot
 _COPIED = "!rs"  # says which states to look up (llama-graph.cpp, build_inp_rs); a few bytes
 _PLACED = "-pos -kidx -vidx -kturn"  # when the last layer with attention is done with it
-_HERE = ("ck", "cv", "wc", "norm", "qn")  # what need not be copied in for a layer of the GPU's own
+_HERE = ("wc", "norm", "qn")  # what need not be copied in for a layer of the GPU's own
+_CACHES = ("ck", "cv")
 _MOST_KEPT = 256  # models in one setup
 _kept: dict[tuple[object, ...], tuple[Build, "_Replay"]] = {}
 
 
-def replayed(profile: Profile, batch: Batch, n_seq: int, layers: int, end: int) -> int | None:
+def replayed(
+    profile: Profile, batch: Batch, n_seq: int, layers: int, end: int, kept_here: bool = True
+) -> int | None:
     """Bytes of the first GPU's buffer when it takes over the first `layers` layers.
 
-    It holds the layers from there up to `end` itself. None where the architecture has no list,
+    It holds the layers from there up to `end` itself, and what those remember if `kept_here`;
+    else that is in RAM. None where the architecture has no list,
     or the model does not look like its own.
     """
     build = profile.build
     if build.architecture not in LISTED or batch.score_row or build.experts:
         return None
-    key = (id(build), n_seq, batch.tokens, batch.sizes, batch.widened, batch.layer_kv)
+    key = (id(build), n_seq, kept_here, batch.tokens, batch.sizes, batch.widened, batch.layer_kv)
     found = _kept.get(key)
     if found is None or found[0] is not build:
         if not _listed(profile):
             return None
         if len(_kept) >= _MOST_KEPT:
             _kept.clear()
-        found = _kept[key] = build, _Replay(profile, batch, n_seq)
+        found = _kept[key] = build, _Replay(profile, batch, n_seq, kept_here)
     return found[1].most(layers, end)
 
 
@@ -60,7 +64,8 @@ def _listed(profile: Profile) -> bool:
 class _Replay:
     """One model in one setup: what each layer takes and gives back, and what that needed."""
 
-    def __init__(self, profile: Profile, batch: Batch, n_seq: int) -> None:
+    def __init__(self, profile: Profile, batch: Batch, n_seq: int, kept_here: bool) -> None:
+        self.kept_here = kept_here
         self.profile, self.layers = profile, profile.build.layers
         self.listed: Listed = LISTED[profile.build.architecture]
         self.cached = next(kind for kind in profile.kinds if kind.kv_heads)
@@ -99,7 +104,7 @@ class _Replay:
         steps = self._steps(index, layers, end)
         key = state, kind, dense, steps
         if key not in self.known:
-            here = dict.fromkeys(_HERE if own else (), 0)
+            here = dict.fromkeys(_HERE + _CACHES * self.kept_here if own else (), 0)
             named = self._whole(kind).split()
             sizes = self.sizes[kind] | _matrices(self.profile, dense, named) | here
             self.room.resume(state)
@@ -112,7 +117,7 @@ class _Replay:
         kind, listed = self.layers[index], self.listed
         stateful = self._stateful(index + 1)
         left = self._left(index, layers)
-        copied = _COPIED if stateful and layers <= index + 1 < end else ""
+        copied = _COPIED if self.kept_here and stateful and layers <= index + 1 < end else ""
         words = self._words(index, kind) | {
             "next": copied and f"{copied} +next {'' if self._looks_up(index + 2, end) else '-rs'}",
             "cache": "" if left else f"+ck +cv {_mask(kind)} {copied} +attended",
@@ -141,7 +146,7 @@ class _Replay:
         The state of a layer in RAM is looked up there before the layer before it gives what its
         attention gave, and so attention stays in RAM, too.
         """
-        return index + 1 < layers and self._stateful(index + 1)
+        return self._stateful(index + 1) and (index + 1 < layers or not self.kept_here)
 
     def _masked(self, kind: Attention, first: int, layers: int, end: int) -> bool:
         """Whether any layer from `first` on looks at the mask of `kind`."""
@@ -168,6 +173,8 @@ class _Replay:
 
     def _handed(self, layers: int, end: int) -> str:
         """What comes in for the GPU's own layers."""
+        if not self.kept_here:  # then the graph is cut in each layer
+            return ""
         kinds = dict.fromkeys(kind for kind in self.layers[layers:end] if kind.kv_heads)
         places = "!pos" in self.listed.attends or "{early}" in self.listed.attends
         place = "!pos " if places else ""
@@ -203,7 +210,8 @@ def _sizes(profile: Profile, batch: Batch, n_seq: int, index: int) -> dict[str, 
         "v hv": value,
         "k rk nk hk": key,
         "qkv": query + key + value,
-        "g u s": inner,
+        "g s": inner,
+        "u": token * wide["ffn_up"][1],
         "pos scale": token,
         "slots kidx vidx kidxs vidxs": 2 * token,
         "rs": F32 * n_seq,

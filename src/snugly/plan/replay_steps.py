@@ -68,6 +68,14 @@ _FUSED = (
     " -k -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
     _PLAIN + " -o y>x",
 )  # fmt: skip
+# Phi 3: what widens and its gate are one matrix, and it adds to what attention gave.
+_FUSED_GATED = (
+    "+n +wqkv +qkv -wqkv -n !pos !freqs +rq +rk -rk -qkv +ck +cv" + _IN + " -rq -ck -cv {over}"
+    + _OUT,
+    "+n +wqkv +qkv -wqkv -n !pos !freqs {turn} {vturn} +rq +hq -rq +v +hv -v +rk -qkv +hk -rk -hk"
+    " -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
+    "+n +wu +u -wu -n +s -u +wd {handed} +y -wd -s -y o>x",
+)  # fmt: skip
 _BESIDE = (  # attention and feed-forward side by side
     "+n +wqkv +qkv -wqkv -n +qbias !pos -qbias +rq +rk -rk -qkv +ck +cv" + _IN + " -rq -ck -cv"
     " {over} " + _PLAIN + " -x +wo +o -wo -attended -o y>x",
@@ -100,6 +108,7 @@ LISTED = {
     "qwen3": Listed(_WORDS, *_APART_NORMED), "gemma2": Listed(_WORDS, *_GEMMA),
     "gemma3": Listed(_SCALED, *_GEMMA_NORMED), "lfm2": Listed("+x", *_SHORT),
     "gpt2": Listed(_PLACED, *_FUSED), "starcoder": Listed(_PLACED, *_FUSED),
+    "phi3": Listed(_WORDS, *_FUSED_GATED),
     "gptneox": Listed(_WORDS, *_BESIDE), "phi2": Listed(_WORDS, *_BESIDE_APART),
 }  # fmt: skip
 # What comes in once comes with the first split that needs it: with the matrix of queries, with

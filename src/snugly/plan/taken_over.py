@@ -20,7 +20,7 @@ def taken_over(profile: Profile, batch: Batch, n_seq: int, over: Spread, end: in
 
     It holds layers itself from there up to `end`.
     """
-    attends = profile.attends_there(over.starts[0])
+    attends = _attends_there(profile, over.starts[0])
     batch = of_layers(profile, batch, 0 if attends else over.starts[0], end)
     sizes = [0]
     if over.experts_until or profile.experts[over.starts[0]]:
@@ -32,6 +32,23 @@ def taken_over(profile: Profile, batch: Batch, n_seq: int, over: Spread, end: in
         if profile.work.states.widest:
             sizes.append(_with_state(profile, batch, n_seq))
     return max(sizes) + batch.ids * batch.tokens
+
+
+def _attends_there(profile: Profile, end: int) -> bool:
+    """Whether the GPU that takes the first `end` layers over takes any attention over.
+
+    Where what comes next in the graph is the state of a layer in RAM, which is looked up
+    between attention and the product after it, attention stays in RAM; not before a mixture
+    (llama-graph.cpp, build_moe_ffn: all before it comes first), nor that of gated delta
+    nets' models, which has a gate in between.
+    """
+    there = profile.work.states.chunk > 1
+    pending = False  # attention that nothing comes after yet
+    for kind, weights in zip(profile.build.layers[:end], profile.build.weights[:end], strict=True):
+        there |= pending and bool(kind.kv_heads)
+        pending = (pending and not kind.state_bytes) or bool(kind.kv_heads)
+        there |= pending and bool(weights.experts)
+    return there or pending
 
 
 def _with_state(profile: Profile, batch: Batch, n_seq: int) -> int:
