@@ -44,19 +44,22 @@ def placements(
     engine: EngineFacts,
     extras: Extras = NOTHING_MORE,
     pools: Sequence[Pool] = (),
+    gpus: bool = True,
 ) -> Iterator[tuple[Placement, PoolUses]]:
     """Placements that fit, the most on GPUs first, each with what it takes of `pools`.
 
     Each differs from the others in kind.
 
     All on GPUs; else all but the experts of the first layers, as few as possible; as many
-    whole layers as fit; all but the caches. At last all in RAM.
+    whole layers as fit; all but the caches. At last all in RAM; without `gpus` that alone.
 
     Raises: ValueError as `pool_uses` does, for a cache type that a head does not divide.
     """
     named = pools or [Pool(str(index), 0, 0) for index in range(len(budgets))]
     task = _Task(build, setup, tuple(budgets), engine, extras, named)
-    if engine.offloads_to and (len(budgets) > 1 or engine.offloads_to == "metal"):
+    if gpus and engine.offloads_to and (len(budgets) > 1 or engine.offloads_to == "metal"):
+        if task.is_hopeless():
+            return
         yield from _on_gpus(task)
     yield from task.if_it_fits(IN_RAM)
 
@@ -81,6 +84,18 @@ class _Task:
                 self.build, self.setup, placement, self.pools, self.engine, self.extras
             )
         return found
+
+    def is_hopeless(self) -> bool:
+        """Whether all pools together lack room, wherever things are: mostly that is what is so.
+
+        In RAM they take least, for a head that is the embedding stands there once.
+        """
+        least = sum(
+            use.weights_bytes + use.kv_bytes + use.overhead_bytes for use in self.uses(IN_RAM)
+        )
+        taken = self.engine.device_bytes
+        rooms = [max(0, budget - taken) for budget in self.budgets[1:]]
+        return least > self.budgets[0] + sum(rooms)
 
     def if_it_fits(self, placement: Placement | None) -> Iterator[tuple[Placement, PoolUses]]:
         """The placement with what it takes, if every pool holds its share."""

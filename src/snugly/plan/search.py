@@ -161,15 +161,16 @@ def fits_at(box: Box, candidate: Candidate, need: Need) -> bool:
 
 
 def place(
-    box: Box, candidate: Candidate, setup: Setup, need: Need
+    box: Box, candidate: Candidate, setup: Setup, need: Need, gpus: bool = True
 ) -> Iterator[tuple[Placement, tuple[PoolUse, ...]]]:
     """Placements that fit the budgets, with the bytes they take: most on GPUs first.
 
+    Without `gpus` only that with all in RAM.
     None for a cache type that a head of this model cannot be kept in.
     """
     try:
         for placement, uses in placements(
-            candidate.build, setup, box.budgets, box.engine, pools=box.pools
+            candidate.build, setup, box.budgets, box.engine, pools=box.pools, gpus=gpus
         ):
             if _within(uses, box, need):
                 yield placement, uses
@@ -196,7 +197,9 @@ def _fit(
     task = task_named(need.task)
     best: Fit | None = None
     reached: tuple[float, ...] = ()
-    for placement, uses in place(box, candidate, setup, need):
+    # Beside a GPU that takes products over nothing has a second copy: that was tried with it.
+    gpus = setup.repack or box.engine.offloads_to not in TAKES_OVER
+    for placement, uses in place(box, candidate, setup, need, gpus):
         speed = _speed(box, candidate, setup, placement, task, learned)
         fit = Fit(candidate, setup, placement, uses, speed)
         if (found := key(fit, need, task)) > reached:

@@ -22,10 +22,11 @@ from snugly.plan.found import Found
 from snugly.plan.limits import Limits
 from snugly.plan.preference import CLEARLY, PATIENT, beats, keeps_up, key, merits
 from snugly.plan.prospects import reach_of
-from snugly.plan.search import best_way, search, survey
+from snugly.plan.search import best_way, place, search, survey
+from snugly.plan.setups import KV_TYPES
 from snugly.plan.speed_learning import NOTHING_LEARNT, Correction, Corrections
 from snugly.plan.tasks import TASKS, task_named
-from snugly.plan.types import Candidate, EngineFacts, Need
+from snugly.plan.types import Candidate, EngineFacts, Need, Placement, Setup
 from snugly.units import GiB
 
 CUDA = replace(CPU_ENGINE, offloads_to="cuda", device_bytes=500 << 20, device_ram_bytes=200 << 20)
@@ -40,9 +41,9 @@ def _candidates() -> tuple[Candidate, ...]:
     found = []
     for number, name in enumerate(NAMES):
         spec = spec_of_config(hub_config(name), name)
-        for place, kind in enumerate(USUAL_TYPES):
+        for step, kind in enumerate(USUAL_TYPES):
             build = build_of(in_type(spec, kind))
-            quality = 10.0 * number + place + 1
+            quality = 10.0 * number + step + 1
             found.append(candidate_of(build, f"{name}-{kind}", quality, model=name))
     return tuple(found)
 
@@ -184,6 +185,22 @@ def test_a_card_that_holds_part_of_a_model_takes_that_part() -> None:
     box = box_of(box_by_figures(32 * GiB, (8 * GiB,), 300e9), replace(CUDA, offloads_to="vulkan"))
     (fit,) = search(box, llama, Need()).fits
     assert 0 < sum(fit.placement.gpu_layers) < 33
+
+
+@pytest.mark.parametrize("cards", [(4 * GiB,), (6 * GiB, 3 * GiB)])
+def test_what_is_hopeless_fits_nowhere(
+    cards: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = box_of(box_by_figures(8 * GiB, cards, 300e9), replace(CUDA, offloads_to="vulkan"))
+
+    def found() -> list[Placement]:
+        setups = [Setup(context, kv_type=kind) for context in (512, 8192) for kind in KV_TYPES]
+        return [where for c in CANDIDATES[::3] for setup in setups
+                for where, _ in place(box, c, setup, Need())]  # fmt: skip
+
+    quick = found()
+    monkeypatch.setattr("snugly.plan.placement._Task.is_hopeless", lambda task: False)
+    assert quick == found()
 
 
 def test_an_engine_without_a_backend_leaves_the_card_alone() -> None:
