@@ -18,6 +18,7 @@ from snugly.engine.prefix_keeper import Memory
 from snugly.engine.prefix_running import Remembering
 from snugly.engine.prefix_store import PrefixStore
 from snugly.engine.types import Running
+from snugly.errors import PromptTooLong
 from snugly.units import GiB
 
 # A document of some 350 tokens, and another one.
@@ -128,6 +129,11 @@ async def test_nobody_is_faster_because_of_what_another_asked(
         yours, usage = await answer(running, ask("Which cat?", holder="you"))  # in the one slot
         assert usage.cached_tokens == 0
         assert yours == mine
+        await answer(running, ask("Which cat?", holder="me"))
+        with pytest.raises(PromptTooLong):
+            await answer(running, ask("Which cat?", "x " * 4000, holder="refused"))
+        _, usage = await answer(running, ask("Which cat?", holder="refused"))
+        assert usage.cached_tokens == 0  # a refusal did not hand the slot over
     async with started("xllamacpp", smollm2, store) as running:
         _, usage = await answer(running, ask("Which cat?", holder="they"))  # from the disk
         assert usage.cached_tokens == 0

@@ -69,7 +69,10 @@ class Remembering(LlamaCppRunning):
         finally:
             if self._saver is not None:
                 self._saver.cancel()
-            await super().stop()
+            try:
+                await super().stop()
+            finally:
+                self._keeper = None  # it holds what holds it
 
     async def keep(self) -> None:
         """Save what the idle slots hold, where restoring it would pay.
@@ -95,10 +98,11 @@ class Remembering(LlamaCppRunning):
             number = None if slot is None else slot.number
             if slot is not None and not known:
                 slot.clear()
-                slot.holder = request.holder
             pinned = replace(request, slot=number, fresh=not known)
             async with aclosing(make(pinned)) as deltas:
                 async for delta in deltas:
+                    if slot is not None:  # only now: a request that is refused leaves it as it was
+                        slot.holder = request.holder
                     heard.feed(delta)
                     yield delta
 

@@ -9,7 +9,7 @@ closing it is how an answer is cancelled.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -27,7 +27,8 @@ class Streamed(asyncio.Protocol):
     def __init__(self, silence_seconds: float) -> None:
         self._silence = silence_seconds
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpResponseParser(self)
+        # None: closed. It holds us, and only a collection would find both.
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._pieces: list[bytes] = []
         self._unread = 0
@@ -102,6 +103,7 @@ class Streamed(asyncio.Protocol):
             self._clock.cancel()
         if self._transport is not None:
             self._transport.abort()
+        self._parser = None
 
     # ---- what the event loop calls
 
@@ -112,6 +114,8 @@ class Streamed(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
+        if self._parser is None:
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:

@@ -119,6 +119,7 @@ def _tokens(delta: Delta) -> int:
         text = f"{text}{delta.reasoning}{arguments}"
     if not text:
         return 0
-    if not text.isascii():
-        return _bytes(text)
-    return 1 if len(text) <= _LONG_TOKEN else -(-len(text) // _BYTES_PER_TOKEN)
+    if len(text) <= _LONG_TOKEN:
+        # What came before its first character was sure is held back: a token for each byte.
+        return 1 if text[0].isascii() else len(text[0].encode(errors="replace"))
+    return -(-_bytes(text) // _BYTES_PER_TOKEN)
