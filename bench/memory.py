@@ -1,7 +1,7 @@
 """Predicted beside peak resident memory of the engine.
 
     python bench/memory.py [--engine native] [--contexts 2048,8192,32768] [--types F16,Q8_0]
-                           [--fill TOKENS] [--keep FILE] [MODEL.gguf ...]
+                           [--fill TOKENS] [--keep FILE] [--threads N] [MODEL.gguf ...]
     python bench/memory.py --gateway
 
 Each model at each context that it was trained for and with each type of cache, with nearly
@@ -11,6 +11,8 @@ embedded default.
 --fill: prompts of so many tokens at most. The engine zeroes the cache when it starts, so all of
 it is in memory from then on; what a longer prompt touches more is the mask of the compute
 buffer, 2 bytes per cell of the cache and token of a micro-batch.
+--threads: where other programs compute too, one thread is quicker than two that wait for each
+other; a thread's own memory is some KiB.
 --keep: rows are added to this file as they are measured, and those in it are not measured again.
 
 `--gateway` prints what our own process takes beside the engine's.
@@ -46,12 +48,15 @@ print(int(fields["VmHWM"].split()[0]) * 1024)
 """
 
 
-def plan_for(spec: ModelSpec, setup: Setup, name: str) -> Plan:
-    """A plan with exactly this setup, all in RAM, for the engine of that name."""
+def plan_for(spec: ModelSpec, setup: Setup, name: str, many: int = 0) -> Plan:
+    """A plan with exactly this setup, all in RAM, for the engine of that name.
+
+    With `many` threads; 0: as a plan would have for the machine as it is.
+    """
     machine = detect(settings().store)
     engine = ENGINES[name][0](machine)
     uses = pool_uses(build_of(spec), setup, Placement(), (machine.ram,), engine)
-    n_threads, _ = threads(machine)
+    n_threads = many or threads(machine)[0]
     return Plan(
         spec.path, spec.name, setup, Placement(), n_threads, n_threads, 0, (machine.ram,), (0,),
         Estimate(uses), None, (),
@@ -81,6 +86,7 @@ def main() -> None:
     parser.add_argument("--engine", default="xllamacpp", choices=ENGINES)
     parser.add_argument("--fill", type=int, default=1 << 30)
     parser.add_argument("--keep", default="")
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--gateway", action="store_true")
     asked = parser.parse_args()
     if asked.gateway:
@@ -102,17 +108,17 @@ def main() -> None:
                     continue
                 line = next((line for line in done if line.startswith(start)), "")
                 if not line:
-                    line = start + row(spec, context, type_name, asked.engine, asked.fill)
+                    line = start + row(spec, Setup(context, kv_type=type_name), asked)
                     if kept:
                         with kept.open("a", encoding="utf-8") as file:
                             file.write(line + "\n")
                 print(line, flush=True)
 
 
-def row(spec: ModelSpec, context: int, type_name: str, engine: str, fill: int) -> str:
+def row(spec: ModelSpec, setup: Setup, asked: argparse.Namespace) -> str:
     """Predicted and measured, as the rest of a line."""
-    plan = plan_for(spec, Setup(context, kv_type=type_name), engine)
-    measured = asyncio.run(peak(plan, engine, fill))
+    plan = plan_for(spec, setup, asked.engine, asked.threads)
+    measured = asyncio.run(peak(plan, asked.engine, asked.fill))
     predicted = plan.estimate.total_bytes / MiB
     return f"{predicted:>15.0f}{measured:>10.0f}{predicted / measured - 1:>+8.1%}"
 
