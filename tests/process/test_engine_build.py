@@ -22,6 +22,7 @@ from tests.making import machine
 from tests.process import hub_server
 
 from snugly.engine import build_native
+from snugly.engine.build_native_kernels import PLACES
 from snugly.engine.build_native_pins import SOURCE, Archive
 from snugly.engine.native_found import current, find
 from snugly.errors import DownloadError, EngineError
@@ -71,7 +72,13 @@ def tar(files: dict[str, str | bytes], links: dict[str, str] | None = None) -> b
 
 def source_of(main: str) -> bytes:
     inside = SOURCE.inside
-    return tar({f"{inside}/CMakeLists.txt": CMAKE, f"{inside}/main.cpp": main,
+    cpu = f"{inside}/ggml/src/ggml-cpu"
+    places = dict.fromkeys(place.file for place in PLACES)
+    places = {f: "".join(p.line for p in PLACES if p.file == f) for f in places}
+    # The first row's place begins as the place of the include does.
+    places["arch/x86/quants.c"] = "".join(p.line for p in PLACES[-2:])
+    with_places = {f"{cpu}/{file}": text for file, text in places.items()}
+    return tar({**with_places, f"{inside}/CMakeLists.txt": CMAKE, f"{inside}/main.cpp": main,
                 f"{inside}/models/large.gguf": "not needed", "elsewhere/x": "x"})  # fmt: skip
 
 

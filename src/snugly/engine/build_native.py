@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snugly.engine import build_native_kernels as kernels
 from snugly.engine import build_native_tools as tools
 from snugly.engine.build_native_files import fetch_archive, fetch_source, unpack
 from snugly.engine.build_native_pins import ARCHIVES, RELEASE, SOURCE
@@ -56,7 +57,7 @@ class Recipe:
     @property
     def name(self) -> str:
         """Folder of the finished engine."""
-        told = json.dumps([SOURCE.sha256, *self.flags, self.cpu, self.compiler])
+        told = json.dumps([SOURCE.sha256, kernels.digest(), *self.flags, self.cpu, self.compiler])
         digest = hashlib.sha256(told.encode()).hexdigest()[:10]
         return f"llama.cpp-{SOURCE.version}-{self.backend or 'cpu'}-{digest}"
 
@@ -120,6 +121,7 @@ def _compile(
         archive = fetch_source(SOURCE, work, settings, progress)
         unpack(archive, SOURCE.inside, source, SOURCE.n_bytes, progress)
         archive.unlink()
+    kernels.add(source)
     cmake, ninja = tools.cmake_and_ninja(root / "tools", settings.pypi_index, progress.say)
     objects = work / wanted.name
     objects.mkdir(parents=True, exist_ok=True)
@@ -134,6 +136,7 @@ def _compile(
         "flags": wanted.flags, "backend": wanted.backend, "cpu": wanted.cpu,
         "instructions": wanted.instructions, "compiler": wanted.compiler,
         "source": f"{SOURCE.package}=={SOURCE.version}", "sha256": SOURCE.sha256,
+        "kernels": kernels.digest(),
     }  # fmt: skip
     with _appearing(final) as folder:
         (folder / "bin").mkdir()

@@ -1,0 +1,101 @@
+"""Products of our own that are compiled into llama.cpp, for processors with AVX-512 VNNI.
+
+llama.cpp multiplies Q4_1, Q5_1 and others row by row, whatever the length of the prompt, and
+K-quants of one row by AVX2. What is in `kernels/` does both several times as quickly where the
+processor can, and is nothing at all elsewhere: the compiler leaves it out.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from snugly.errors import EngineError
+from snugly.model import sidecar
+
+_HERE = Path(__file__).with_name("kernels")
+_CPU = Path("ggml/src/ggml-cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a line of llama.cpp gets `text` before it or, at `after`, behind it."""
+
+    file: str
+    line: str
+    text: str
+    after: bool = True
+
+
+def _row(kind: str) -> Place:
+    return Place(
+        "arch/x86/quants.c",
+        f"void ggml_vec_dot_{kind}_q8_K(int n, float * GGML_RESTRICT s, size_t bs,"
+        " const void * GGML_RESTRICT vx, size_t bx, const void * GGML_RESTRICT vy, size_t by,"
+        " int nrc) {\n    assert(n % QK_K == 0);\n    assert(nrc == 1);\n",
+        f"#ifdef SNUGLY_ROWS\n    snugly_row_{kind}(n, s, vx, vy);\n    return;\n#endif\n",
+    )
+
+
+# Found once each in the pinned source (build_native_pins.SOURCE).
+PLACES = (
+    Place(
+        "llamafile/sgemm.cpp",
+        "bool llamafile_sgemm(const struct ggml_compute_params * params, int64_t m,",
+        '#include "snugly_panels.h"\n\n',
+        after=False,
+    ),
+    Place(
+        "llamafile/sgemm.cpp",
+        "    switch (Atype) {\n",
+        "#ifdef SNUGLY_PANELS\n    if (snugly::panels(params, m, n, k, A, lda, B, ldb, C, ldc,"
+        " Atype, Btype))\n        return true;\n#endif\n\n",
+        after=False,
+    ),
+    Place(
+        "arch/x86/quants.c",
+        "void ggml_vec_dot_q4_K_q8_K(int n, float * GGML_RESTRICT s,",
+        '#include "snugly_rows.h"\n\n',
+        after=False,
+    ),
+    _row("q4_K"),
+    _row("q6_K"),
+)
+_FILES = (("snugly_panels.h", "llamafile"), ("snugly_rows.h", "arch/x86"))
+
+
+def digest() -> str:
+    """What tells one state of the kernels from another."""
+    told = hashlib.sha256(repr(PLACES).encode())
+    for name, _ in _FILES:
+        told.update((_HERE / name).read_bytes())
+    return told.hexdigest()[:12]
+
+
+def add(source: Path) -> None:
+    """Put the kernels into llama.cpp's unpacked source; what is there already stays.
+
+    Raises: EngineError where a place for them is missing: another llama.cpp than the pinned one.
+    """
+    cpu = source / _CPU
+    for name, folder in _FILES:
+        shutil.copy2(_HERE / name, cpu / folder / name)
+    for file in dict.fromkeys(place.file for place in PLACES):
+        text = before = (cpu / file).read_text(encoding="utf-8")
+        for place in (p for p in PLACES if p.file == file):
+            text = _with(text, place)
+        if text != before:
+            sidecar.write_text(cpu / file, text)
+
+
+def _with(text: str, place: Place) -> str:
+    made = place.line + place.text if place.after else place.text + place.line
+    if made in text:
+        return text
+    if text.count(place.line) != 1:
+        raise EngineError(
+            "llama.cpp cannot be compiled with Snugly's kernels.",
+            f"{place.file} is not the one that they were made for.",
+            "Take an official build: `snugly engine build --prebuilt`.",
+        )
+    return text.replace(place.line, made)

@@ -1,0 +1,184 @@
+"""The products that are compiled into llama.cpp, beside plain sums over the same numbers."""
+
+# ruff: noqa: E501  (C as it is read)
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from snugly.engine import build_native_kernels
+from snugly.engine.build_native_kernels import PLACES, add, digest
+from snugly.errors import EngineError
+
+HEADERS = Path(build_native_kernels.__file__).with_name("kernels")
+# ggml-common.h's blocks, as far as they are used.
+BLOCKS = """
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#define QK_K 256
+typedef uint16_t ggml_half;
+typedef struct { ggml_half d; uint8_t qs[16]; } block_q4_0;
+typedef struct { ggml_half d, m; uint8_t qs[16]; } block_q4_1;
+typedef struct { ggml_half d; uint8_t qh[4], qs[16]; } block_q5_0;
+typedef struct { ggml_half d, m; uint8_t qh[4], qs[16]; } block_q5_1;
+typedef struct { ggml_half d; int8_t qs[32]; } block_q8_0;
+typedef struct { ggml_half d, s; int8_t qs[32]; } block_q8_1;
+typedef struct { ggml_half d, dmin; uint8_t scales[12], qs[128]; } block_q4_K;
+typedef struct { uint8_t ql[128], qh[64]; int8_t scales[16]; ggml_half d; } block_q6_K;
+typedef struct { float d; int8_t qs[256]; int16_t bsums[16]; } block_q8_K;
+#define GGML_CPU_FP16_TO_FP32(x) _cvtsh_ss(x)
+static int any(int n) { return rand() / 7 % n; }
+static ggml_half half(float x) { return _cvtss_sh(x, 0); }
+static int wrong = 0;
+static void same(const char * what, double is, double should, double size) {
+    if (fabs(is - should) > 2e-5 * size) { printf("%s: %g, not %g\\n", what, is, should); wrong = 1; }
+}
+"""
+PANELS = """
+enum { GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q8_1 };
+struct ggml_compute_params { int ith, nth; };
+#include <type_traits>
+#include <vector>
+#include "snugly_panels.h"
+static int bits(const uint8_t * qs, int i) { return i < 16 ? qs[i] & 15 : qs[i - 16] >> 4; }
+static int fifth(const uint8_t * qh, int i) { return (qh[i / 8] >> (i % 8) & 1) << 4; }
+static double of(const block_q4_0 & b, int i) { return _cvtsh_ss(b.d) * (bits(b.qs, i) - 8); }
+static double of(const block_q4_1 & b, int i) { return _cvtsh_ss(b.d) * bits(b.qs, i) + _cvtsh_ss(b.m); }
+static double of(const block_q5_0 & b, int i) { return _cvtsh_ss(b.d) * ((bits(b.qs, i) | fifth(b.qh, i)) - 16); }
+static double of(const block_q5_1 & b, int i) { return _cvtsh_ss(b.d) * (bits(b.qs, i) | fifth(b.qh, i)) + _cvtsh_ss(b.m); }
+static double of(const block_q8_0 & b, int i) { return _cvtsh_ss(b.d) * b.qs[i]; }
+static double of(const block_q8_1 & b, int i) { return _cvtsh_ss(b.d) * b.qs[i]; }
+static void mend(block_q8_0 &) {}
+static void mend(block_q8_1 & b) {
+    int sum = 0;
+    for (int i = 0; i < 32; ++i) sum += b.qs[i];
+    b.d = half(0.5f);  // so that the half of the sum is exact
+    b.s = half(0.5f * sum);
+}
+template <typename A, typename B> void check(const char * name, int atype, int btype) {
+    for (int m : {17, 33, 64}) for (int n : {8, 11}) for (int k : {1, 5}) {
+        std::vector<A> a(m * k); std::vector<B> b(n * k); std::vector<float> c(n * m, NAN);
+        for (auto & x : a) { for (size_t i = 0; i < sizeof(x); ++i) ((char *) &x)[i] = any(256); x.d = half(any(100) * 0.01f); }
+        if constexpr (!std::is_same<A, B>::value && std::is_same<B, block_q8_1>::value)
+            for (auto & x : a) x.m = half(any(100) * -0.01f);
+        for (auto & x : b) { for (auto & q : x.qs) q = any(255) - 127; x.d = half(any(100) * 0.01f); mend(x); }
+        for (int t = 0; t < 2; ++t) {
+            ggml_compute_params p = {t, 2};
+            if (!snugly::panels(&p, m, n, k, a.data(), k, b.data(), k, c.data(), m, atype, btype)) wrong = 1;
+        }
+        for (int i = 0; i < m; ++i) for (int j = 0; j < n; ++j) {
+            double sum = 0, size = 1;
+            for (int l = 0; l < 32 * k; ++l) {
+                double one = of(a[i * k + l / 32], l % 32) * of(b[j * k + l / 32], l % 32);
+                sum += one; size += fabs(one);
+            }
+            same(name, c[j * m + i], sum, size);
+        }
+    }
+}
+int main() {
+    check<block_q4_0, block_q8_0>("Q4_0", GGML_TYPE_Q4_0, GGML_TYPE_Q8_0);
+    check<block_q4_1, block_q8_1>("Q4_1", GGML_TYPE_Q4_1, GGML_TYPE_Q8_1);
+    check<block_q5_0, block_q8_0>("Q5_0", GGML_TYPE_Q5_0, GGML_TYPE_Q8_0);
+    check<block_q5_1, block_q8_1>("Q5_1", GGML_TYPE_Q5_1, GGML_TYPE_Q8_1);
+    check<block_q8_0, block_q8_0>("Q8_0", GGML_TYPE_Q8_0, GGML_TYPE_Q8_0);
+    ggml_compute_params p = {0, 1};
+    if (snugly::panels(&p, 64, 7, 1, 0, 1, 0, 1, 0, 64, GGML_TYPE_Q4_0, GGML_TYPE_Q8_0)) wrong = 1;
+    if (snugly::panels(&p, 64, 8, 1, 0, 1, 0, 1, 0, 64, GGML_TYPE_Q4_1, GGML_TYPE_Q8_0)) wrong = 1;
+    return wrong;
+}
+"""
+ROWS = """
+#include "snugly_rows.h"
+static void least(const uint8_t * q, int j, int * d, int * m) {
+    if (j < 4) { *d = q[j] & 63; *m = q[j + 4] & 63; return; }
+    *d = (q[j + 4] & 15) | (q[j - 4] >> 6) << 4;
+    *m = (q[j + 4] >> 4) | (q[j] >> 6) << 4;
+}
+int main(void) {
+    enum { N = 3 };
+    block_q4_K a[N]; block_q6_K b[N]; block_q8_K y[N];
+    for (int round = 0; round < 100; ++round) {
+        double fours = 0, sixes = 0, size = 1, sizes = 1;
+        for (int i = 0; i < N; ++i) {
+            for (size_t z = 0; z < sizeof(*a); ++z) ((char *) (a + i))[z] = any(256);
+            for (size_t z = 0; z < sizeof(*b); ++z) ((char *) (b + i))[z] = any(256);
+            for (int z = 0; z < 256; ++z) y[i].qs[z] = any(255) - 127;
+            memset(y[i].bsums, 0, sizeof(y[i].bsums));
+            for (int z = 0; z < 256; ++z) y[i].bsums[z / 16] += y[i].qs[z];
+            y[i].d = 0.5f; a[i].d = half(0.25f); a[i].dmin = half(any(9) * 0.1f); b[i].d = half(any(9) * 0.1f);
+            for (int z = 0; z < 256; ++z) {
+                int d, m, q = a[i].qs[z / 64 * 32 + z % 32];
+                least(a[i].scales, z / 32, &d, &m);
+                double w = _cvtsh_ss(a[i].d) * d * (z % 64 < 32 ? q & 15 : q >> 4) - _cvtsh_ss(a[i].dmin) * m;
+                fours += w * y[i].qs[z] * 0.5; size += fabs(w * y[i].qs[z]);
+                int part = z % 128, h = z / 128, low = b[i].ql[h * 64 + part % 64];
+                int high = b[i].qh[h * 32 + part % 32] >> part / 32 * 2 & 3;
+                w = _cvtsh_ss(b[i].d) * b[i].scales[z / 16] * (((part < 64 ? low & 15 : low >> 4) | high << 4) - 32);
+                sixes += w * y[i].qs[z] * 0.5; sizes += fabs(w * y[i].qs[z]);
+            }
+        }
+        float is;
+        snugly_row_q4_K(256 * N, &is, a, y); same("Q4_K", is, fours, size);
+        snugly_row_q6_K(256 * N, &is, b, y); same("Q6_K", is, sixes, sizes);
+    }
+    return wrong;
+}
+"""
+FLAGS = ("-O1", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mf16c", "-mfma")
+
+
+def can() -> bool:
+    """Whether this machine compiles and runs AVX-512 VNNI."""
+    info = Path("/proc/cpuinfo")
+    known = info.read_text() if info.exists() else ""
+    return bool(shutil.which("c++")) and "avx512_vnni" in known and "avx512bw" in known
+
+
+@pytest.mark.skipif(not can(), reason="no compiler, or no AVX-512 VNNI here")
+@pytest.mark.parametrize(("name", "text"), [("panels.cpp", PANELS), ("rows.c", ROWS)])
+def test_products_are_the_plain_sums(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(BLOCKS + text)
+    compiler = "c++" if name.endswith("cpp") else "cc"
+    standard = ("-std=c++17",) if compiler == "c++" else ()
+    subprocess.run(
+        [compiler, *standard, *FLAGS, f"-I{HEADERS}", name, "-o", "check", "-lm"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    done = subprocess.run([tmp_path / "check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def source(root: Path) -> Path:
+    for file in dict.fromkeys(place.file for place in PLACES):
+        path = root / "ggml/src/ggml-cpu" / file
+        path.parent.mkdir(parents=True)
+        rows = [p for p in PLACES if p.file == file and (p.after or "x86" not in file)]
+        path.write_text("// before\n" + "".join(p.line for p in rows) + "// behind\n")
+    return root
+
+
+def test_they_are_added_once(tmp_path: Path) -> None:
+    root = source(tmp_path)
+    add(root)
+    rows = (root / "ggml/src/ggml-cpu/arch/x86/quants.c").read_text()
+    assert rows.count("snugly_row_q4_K(n, s, vx, vy);") == 1
+    assert rows.count("snugly_row_q6_K(n, s, vx, vy);") == 1
+    assert rows.index('#include "snugly_rows.h"') < rows.index("void ggml_vec_dot_q4_K_q8_K")
+    add(root)
+    assert (root / "ggml/src/ggml-cpu/arch/x86/quants.c").read_text() == rows
+    assert (root / "ggml/src/ggml-cpu/llamafile/snugly_panels.h").is_file()
+    assert len(digest()) == 12
+
+
+def test_another_llama_cpp_is_refused(tmp_path: Path) -> None:
+    root = source(tmp_path)
+    (root / "ggml/src/ggml-cpu/llamafile/sgemm.cpp").write_text("int main() {}")
+    with pytest.raises(EngineError, match="kernels"):
+        add(root)
