@@ -18,7 +18,8 @@ from snugly.plan.room import Room, State
 _TURNED = 64  # the smallest turn of a quantized cache; llama-kv-cache.cpp, build_input_k_rot
 _COPIED = "!rs"  # says which states to look up (llama-graph.cpp, build_inp_rs); a few bytes
 _PLACED = "-pos -kidx -vidx -kturn"  # when the last layer with attention is done with it
-_HERE = ("wc", "norm", "qn")  # what need not be copied in for a layer of the GPU's own
+# What need not be copied in for a layer of the GPU's own.
+_HERE = ("wc", "norm", "qn", "bias", "vbias", "qbias")
 _CACHES = ("ck", "cv")
 _MOST_KEPT = 256  # models in one setup
 _kept: dict[tuple[object, ...], tuple[Build, "_Replay"]] = {}

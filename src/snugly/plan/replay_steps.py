@@ -62,6 +62,14 @@ _GEMMA_NORMED = (
     " +v -wv -n +hv -v -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
     _NORMED,
 )  # fmt: skip
+# OLMo 2 norms what comes out, not what goes in.
+_NORMED_OUT = (
+    "+wq +x +q -wq +bias !pos -bias +rq -q +wv +v -wv +wk +k -wk +rk -k -rk -v +ck +cv"
+    + _IN + " -rq -ck -cv {over}" + _OUT,
+    "+wq +x +q -wq +bias !pos {turn} -bias +rq -q +hq -rq +wv {vturn} +v -wv +hv -v +wk +k -wk +rk"
+    " -k +hk -rk -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
+    "+wg +g -wg +wu +u -wu +s -g -u +wd +y -wd -s +norm {handed} -norm -o y>x",
+)  # fmt: skip
 _FUSED = (
     "+n +wqkv +qkv -wqkv -n +ck +cv" + _IN + " -qkv -ck -cv {over}" + _OUT,
     "+n +wqkv +qkv -wqkv -n +qbias {turn} {vturn} -qbias +q +hq -q +v +hv -v +k -qkv +hk"
@@ -104,9 +112,12 @@ _SHORT = (
 # SmolLM3 is missing: every fourth layer of it does without positions.
 LISTED = {
     "llama": Listed(_WORDS, *_APART), "qwen2": Listed(_WORDS, *_APART),
+    "mistral3": Listed(_WORDS, *_APART), "granite": Listed(_WORDS, *_APART),
+    "starcoder2": Listed(_WORDS, *_APART[:2], _PLAIN + " -o y>x"),
     "ernie4_5": Listed(_WORDS, *_APART), "seed_oss": Listed(_WORDS, *_APART),
     "qwen3": Listed(_WORDS, *_APART_NORMED), "gemma2": Listed(_WORDS, *_GEMMA),
     "gemma3": Listed(_SCALED, *_GEMMA_NORMED), "lfm2": Listed("+x", *_SHORT),
+    "olmo2": Listed("+mixed +looked +slots +kept -mixed -looked -slots", *_NORMED_OUT),
     "gpt2": Listed(_PLACED, *_FUSED), "starcoder": Listed(_PLACED, *_FUSED),
     "phi3": Listed(_WORDS, *_FUSED_GATED),
     "gptneox": Listed(_WORDS, *_BESIDE), "phi2": Listed(_WORDS, *_BESIDE_APART),
@@ -126,7 +137,7 @@ BIASED = dict.fromkeys(AS_IS, "") | {
     "late": "+bias !pos !kturn -bias", "vlate": "+vbias !vturn -vbias",
 }  # fmt: skip
 TUNED = AS_IS | {"early": "", "turn": "", "late": "!pos !freqs !kturn"}
-WITH_BIAS = frozenset({"qwen2", "seed_oss", "phi2"})
+WITH_BIAS = frozenset({"qwen2", "seed_oss", "phi2", "starcoder2"})
 MATRICES = {
     "ffn_down": "wd", "attn_v": "wv", "attn_qkv": "wqkv", "attn_k": "wk", "attn_q": "wq",
     "attn_output": "wo", "ffn_gate": "wg", "ffn_up": "wu", "shortconv.in_proj": "win",
