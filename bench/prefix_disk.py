@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from snugly.engine.prefix import trail_of
-from snugly.engine.prefix_store import Entry, PrefixStore
+from snugly.engine.prefix_entry import Entry
+from snugly.engine.prefix_store import PrefixStore
 
 TOKENS, TOKEN_BYTES = 4000, 23_056  # python bench/prefix.py prints the latter
 WORDS = b"word " * TOKENS

@@ -8,7 +8,8 @@ from snugly.cli.render import console, note, print_json
 from snugly.errors import UserError
 
 if TYPE_CHECKING:
-    from snugly.engine.prefix_store import Entry, PrefixStore
+    from snugly.engine.prefix_entry import Entry
+    from snugly.engine.prefix_store import PrefixStore
 
 
 def cache(

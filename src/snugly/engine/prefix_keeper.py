@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from snugly.engine.prefix import Trail
+from snugly.engine.prefix_entry import Entry
 from snugly.engine.prefix_key import key_of, rewinds
 from snugly.engine.prefix_slots import LEAST_TOKENS, Rates, Slot
-from snugly.engine.prefix_store import Entry, PrefixStore
+from snugly.engine.prefix_store import PrefixStore
 from snugly.errors import BadModelFile
 from snugly.plan.types import Plan
 from snugly.settings import Settings

@@ -14,9 +14,9 @@ from snugly.chat.requests import CompletionRequest, InfillRequest, Prompt
 from snugly.chat.types import ChatRequest, Delta
 from snugly.engine.llama_http import LlamaCppRunning
 from snugly.engine.prefix import Heard, Trail, trail_of, words_of, words_of_prompt
+from snugly.engine.prefix_entry import Entry
 from snugly.engine.prefix_keeper import Keeper, Memory
 from snugly.engine.prefix_slots import Slot, choose
-from snugly.engine.prefix_store import Entry
 from snugly.engine.process import EngineProcess
 from snugly.plan.types import Plan
 

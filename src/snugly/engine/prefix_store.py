@@ -11,7 +11,6 @@ the one who restores it.
 """
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -19,48 +18,19 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from sys import intern
 
-from snugly.engine.prefix import BLOCK, MARK, Trail, goes_on
+from snugly.engine.prefix import Trail
+from snugly.engine.prefix_entry import Entry, entry_of, replaces, told_of
 from snugly.model import sidecar
 from snugly.model.download import DISK_MARGIN_BYTES
 
 _CHUNK = 1 << 20
-_NOWHERE = Path()
 _READ = 1000  # descriptions that are remembered at most, of some kB each
-_REPLACED_SHARE = 0.25
+_HOLDERS = 100  # whose folders are remembered at most
 _KEPT_SECONDS = 30 * 86400  # since it was last used; as long as responses are kept (serve.md)
 _STALE_SECONDS = 3600  # after which a file that nobody finished belongs to nobody
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One saved state: of which model and prompt, with `tokens` in it. `used` is a time."""
-
-    path: Path
-    key: str
-    model: str
-    tokens: int
-    n_bytes: int
-    crc: int
-    rewinds: bool
-    trail: Trail
-    used: float = 0.0
-
-    def would_serve(self, holder: str, words: bytes, trail: Trail, partly: bool) -> int:
-        """How many of its tokens are of use to a prompt, about.
-
-        Where a state cannot be gone back in (`rewinds` False: sliding windows, recurrent
-        layers) and the engine is not known to find a way (`partly`), the prompt has to begin
-        with all of it.
-        """
-        shared = self.trail.shared(trail)
-        if self.rewinds or partly:
-            return self.tokens * shared // max(1, self.trail.n_bytes)
-        whole = shared + BLOCK > self.trail.n_bytes
-        return self.tokens if whole and goes_on(holder, words, self.trail) else 0
 
 
 class PrefixStore:
@@ -76,6 +46,7 @@ class PrefixStore:
         # What descriptions say, by their paths, with their times; without a path of its own,
         # which would be as much again.
         self._read: dict[str, tuple[int, Entry]] = {}
+        self._seen: dict[Path, tuple[int, dict[str, list[Entry]]]] = {}  # by folder, as it was then
 
     @property
     def landing(self) -> Path:
@@ -103,7 +74,7 @@ class PrefixStore:
         self, key: str, holder: str, words: bytes, trail: Trail, partly: bool = False
     ) -> tuple[Entry, int] | None:
         """The state that serves a prompt best, and how many of its tokens do."""
-        fit = (entry for entry in self.entries(holder) if entry.key == key)
+        fit = self._by_key(self._of(holder)).get(key, ())
         serving = [(entry, entry.would_serve(holder, words, trail, partly)) for entry in fit]
         best = max(serving, key=lambda pair: pair[1], default=None)
         return best if best is not None and best[1] > 0 else None
@@ -158,10 +129,10 @@ class PrefixStore:
             folder = self._of(holder)
             folder.mkdir(exist_ok=True, mode=0o700)
             entry = replace(what, path=folder / name, crc=crc, n_bytes=n_bytes, used=time.time())
-            older = [old for old in self._in(folder) if _replaces(entry, old)]
+            older = [old for old in self._in(folder) if replaces(entry, old)]
             os.replace(landed, entry.path)
             description = entry.path.with_suffix(".json")
-            sidecar.write_text(description, _told(entry), 0o600, lasting=False)
+            sidecar.write_text(description, told_of(entry), 0o600, lasting=False)
         except OSError:
             self.give_back(name)
             raise
@@ -177,6 +148,8 @@ class PrefixStore:
         for path in (description, entry.path):
             with suppress(OSError):
                 path.unlink()
+        with suppress(OSError):  # the last one of its holder
+            entry.path.parent.rmdir()
 
     def purge(self, chosen: Iterable[Entry] | None = None) -> tuple[int, int]:
         """Forget these states, or everything: how many they were, and their bytes."""
@@ -226,6 +199,22 @@ class PrefixStore:
             elif path.with_suffix(".json").name not in names:
                 _drop_stale(path)
 
+    def _by_key(self, folder: Path) -> dict[str, list[Entry]]:
+        """What lies there, looked at again when something came or went; when used is not told."""
+        try:
+            changed = folder.stat().st_mtime_ns
+        except OSError:
+            return {}
+        known = self._seen.get(folder)
+        if known is None or known[0] != changed:
+            found: dict[str, list[Entry]] = {}
+            for entry in self._in(folder):
+                found.setdefault(entry.key, []).append(entry)
+            if len(self._seen) >= _HOLDERS:
+                self._seen.clear()
+            known = self._seen[folder] = (changed, found)
+        return known[1]
+
     def _entry(self, path: Path) -> Entry | None:
         """The entry that a JSON file tells of; what tells of none is removed."""
         state = path.with_suffix(".kv")
@@ -236,7 +225,7 @@ class PrefixStore:
             if known is None or known[0] != written:
                 if len(self._read) >= _READ:  # those of states that other processes removed
                     self._read.clear()
-                known = (written, _entry_of(path.read_text(encoding="utf-8")))
+                known = (written, entry_of(path.read_text(encoding="utf-8")))
                 self._read[str(path)] = known
         except FileNotFoundError:
             _drop_stale(path)
@@ -246,40 +235,6 @@ class PrefixStore:
                 path.unlink()
             return None
         return replace(known[1], path=state, used=used)
-
-
-def _replaces(new: Entry, old: Entry) -> bool:
-    """Whether an older state is worth nothing beside a new one.
-
-    Of one that can be gone back in, a quarter may be lost: another question about the same
-    document does not keep it twice.
-    """
-    shared = old.trail.shared(new.trail)
-    if new.key != old.key or not shared:
-        return False
-    if new.rewinds:
-        return shared >= (1 - _REPLACED_SHARE) * old.trail.n_bytes
-    return shared + BLOCK > old.trail.n_bytes
-
-
-def _told(entry: Entry) -> str:
-    told = asdict(entry)
-    for name in ("path", "used", "trail"):
-        del told[name]
-    trail = entry.trail
-    told |= {"marks": trail.marks.hex(), "words": trail.n_bytes, "whole": trail.whole.hex()}
-    return json.dumps(told)
-
-
-def _entry_of(text: str) -> Entry:
-    raw = json.loads(text)
-    marks, whole = bytes.fromhex(raw["marks"]), bytes.fromhex(raw["whole"])
-    trail = Trail(marks[: len(marks) // MARK * MARK], int(raw["words"]), whole)
-    key, model = intern(str(raw["key"])), intern(str(raw["model"]))
-    return Entry(
-        _NOWHERE, key, model, int(raw["tokens"]), int(raw["n_bytes"]), int(raw["crc"]),
-        bool(raw["rewinds"]), trail,
-    )  # fmt: skip
 
 
 def _crc_of(path: Path) -> tuple[int, int]:

@@ -13,8 +13,9 @@ from snugly.chat.requests import CompletionRequest
 from snugly.chat.types import ChatRequest, Delta, Message, Tool, ToolCallPiece, Usage
 from snugly.engine import prefix_store
 from snugly.engine.prefix import BLOCK, Heard, goes_on, trail_of, words_of, words_of_prompt
+from snugly.engine.prefix_entry import Entry
 from snugly.engine.prefix_slots import Rates, Slot, choose
-from snugly.engine.prefix_store import Entry, PrefixStore
+from snugly.engine.prefix_store import PrefixStore
 
 DOCUMENT = b"A sentence of the document. " * 100
 
@@ -152,6 +153,25 @@ def test_what_was_saved_is_found_by_what_a_prompt_begins_with(store: PrefixStore
     assert found(store, DOCUMENT, key="another model") == 0
     again = PrefixStore(store.folder, store.most_bytes)  # after a restart
     assert found(again, DOCUMENT + b"Second question?") == 545
+
+
+def test_a_folder_is_read_when_something_came_or_went(
+    store: PrefixStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    look = PrefixStore._in
+    monkeypatch.setattr(PrefixStore, "_in", lambda self, at: read.append(at) or look(self, at))
+    first = saved(store, DOCUMENT)
+    other = PrefixStore(store.folder, store.most_bytes)  # another process
+    read.clear()
+    assert [found(other, DOCUMENT) for _ in range(5)] == [600] * 5
+    assert len(read) == 1
+    saved(store, b"Something else. " * 100)
+    assert found(other, b"Something else. " * 100) == 600
+    store.remove(first)
+    assert found(other, DOCUMENT) == 0
+    store.purge(store.entries())
+    assert [path.name for path in store.folder.iterdir()] == ["landing"]
 
 
 def test_nobody_finds_what_another_asked(store: PrefixStore) -> None:
