@@ -28,6 +28,7 @@ from snugly.model.download import DISK_MARGIN_BYTES
 
 _CHUNK = 1 << 20
 _READ = 1000  # descriptions that are remembered at most, of some kB each
+_TICK_NS = 20_000_000  # file times are those of the kernel's ticks: 4 to 10 ms on Linux
 _HOLDERS = 100  # whose folders are remembered at most
 _KEPT_SECONDS = 30 * 86400  # since it was last used; as long as responses are kept (serve.md)
 _STALE_SECONDS = 3600  # after which a file that nobody finished belongs to nobody
@@ -207,6 +208,8 @@ class PrefixStore:
             return {}
         known = self._seen.get(folder)
         if known is None or known[0] != changed:
+            if time.time_ns() - changed < _TICK_NS:  # it may change again with the same time
+                changed = 0
             found: dict[str, list[Entry]] = {}
             for entry in self._in(folder):
                 found.setdefault(entry.key, []).append(entry)
