@@ -50,7 +50,8 @@ class Activations:
     embedding: int
     whole: int  # of a layer with all its parts on one device
     attention: int  # of a layer whose feed-forward is elsewhere
-    attended: int  # of attention, where other layers are short convolutions
+    attended: int  # of attention where a cache is widened beside it
+    gate: int  # what stands there of queries that come with a gate: both, and themselves turned
     experts: int  # what the routed experts take alone, beside the row they read
     forward: int  # one row of the widest dense feed-forward
     routed: int  # one row of all experts used together
@@ -85,8 +86,12 @@ def activations(build: Build) -> Activations:
     routed = build.experts_used * wide.get("ffn_down_exps", (0, 0))[0]
     routed_out = build.experts_used * wide.get("ffn_down_exps", (0, 0))[1]
     short = wide.get("shortconv.in_proj", (0, -6 * row))[1]  # src/models/lfm2.cpp
-    attended = max(4 * row + 2 * query + keys // 2, _latent(build, wide))
-    attention = max(attended, short + 6 * row)
+    attention = max(4 * row + 2 * query + keys // 2, _latent(build, wide))
+    queries = wide.get("attn_q", (0, 0))[1]  # with a gate beside them in Qwen 3.5 and Next
+    key = max((layer.key_length for layer in build.layers), default=0)
+    gate = queries + query if queries == 2 * build.n_heads * key > 0 else 0
+    attended = max(attention, 4 * row + 2 * query + gate if gate else 0)
+    attention = max(attention, short + 6 * row)
     extra = _beside_all(build, wide)
     rows = 1 + DEEP_LAYERS if build.architecture in _DEEP else 1
     deep = _deep(wide, row, rows)
@@ -96,6 +101,7 @@ def activations(build: Build) -> Activations:
         whole=max(attention, forward + _BESIDE * row if forward else 0) + extra + deep[0],
         attention=attention + extra + deep[0],
         attended=attended + extra + deep[0],
+        gate=gate,
         experts=(3 if _gated(wide, "_exps") else 1) * routed + routed_out,
         forward=inner,
         routed=routed,

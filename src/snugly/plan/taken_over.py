@@ -127,7 +127,7 @@ def _layers(profile: Profile, batch: Batch, over: Spread, attends: bool) -> Iter
         return
     if batch.widened:  # turned before it is kept: one row more
         widened = profile.widest(batch.widened, 0, over.starts[0])
-        yield 7 * row + cache + again + widened
+        yield 7 * row + F32 * work.gate * batch.tokens + cache + again + widened
     else:
         yield 6 * row + cache + again
     if batch.score_row:
