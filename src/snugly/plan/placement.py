@@ -58,8 +58,6 @@ def placements(
     named = pools or [Pool(str(index), 0, 0) for index in range(len(budgets))]
     task = _Task(build, setup, tuple(budgets), engine, extras, named)
     if gpus and engine.offloads_to and (len(budgets) > 1 or engine.offloads_to == "metal"):
-        if task.is_hopeless():
-            return
         yield from _on_gpus(task)
     yield from task.if_it_fits(IN_RAM)
 
@@ -125,6 +123,8 @@ def _on_gpus(task: _Task) -> Iterator[tuple[Placement, PoolUses]]:
     uses = task.uses(whole)
     if all(map(_held, uses, task.budgets)):
         yield whole, uses
+        return
+    if task.is_hopeless():
         return
     over = _over_by(uses, task.budgets)
     if profile_of(task.build).experts[-1]:

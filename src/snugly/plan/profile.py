@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 
 from snugly.model.build import loaded, weight_bytes
 from snugly.model.ggml_types import row_bytes
-from snugly.model.types import Attention, AttentionKind, Build, Bytes
+from snugly.model.types import Attention, AttentionKind, Build, Bytes, LayerWeights
 from snugly.plan.cache import cells, layer_bytes, layer_snapshot
-from snugly.plan.graph import Activations, activations, lends
+from snugly.plan.graph import Activations
+from snugly.plan.shape import running, shape_of
 from snugly.plan.types import Setup
 
 _MOST_KEPT = 512  # profiles, and setups of one profile: a search over a catalogue needs fewer
@@ -70,8 +70,8 @@ class Profile:
         if found is None:
             weights = loaded(self.build)
             found = (
-                _sums(_of(layer.dense, types) for layer in weights),
-                _sums(_of(layer.experts, types) for layer in weights),
+                running(_of(layer.dense, types) for layer in weights),
+                running(_of(layer.experts, types) for layer in weights),
                 _of(self.build.output, types),
             )
             self._repacked[types] = found
@@ -184,32 +184,31 @@ def profile_of(build: Build) -> Profile:
 
 
 def _profile(build: Build) -> Profile:
-    kinds = tuple(dict.fromkeys(build.layers))
-    weights = loaded(build)
+    shape, weights = shape_of(build), loaded(build)
+    sizes = {id(one): (_total(one.dense), _total(one.experts)) for one in _different(weights)}
     return Profile(
         build=build,
-        work=activations(build),
+        work=shape.work,
         n_layers=len(build.layers),
-        kinds=kinds,
-        of_kind=tuple(_sums(layer == kind for layer in build.layers) for kind in kinds),
-        dense=_sums(_total(layer.dense) for layer in weights),
-        experts=_sums(_total(layer.experts) for layer in weights),
+        kinds=shape.kinds,
+        of_kind=shape.of_kind,
+        dense=running(sizes[id(layer)][0] for layer in weights),
+        experts=running(sizes[id(layer)][1] for layer in weights),
         output=_total(build.output),
         embedding=_total(build.embedding),
         tied=build.tied_bytes,
         header=max(build.file_bytes - weight_bytes(build), 0),
         forward=_leading_dense(build),
         routed=_leading_experts(build),
-        n_stateful=sum(layer.state_bytes > 0 for layer in build.layers),
-        lends=lends(build),
-        first_lasting=next(
-            (i for i, kind in enumerate(build.layers) if kind.kv_heads and not kind.window), 0
-        ),
+        n_stateful=shape.n_stateful,
+        lends=shape.lends,
+        first_lasting=shape.first_lasting,
     )
 
 
-def _sums(values: Iterable[int]) -> tuple[int, ...]:
-    return tuple(accumulate(values, initial=0))
+def _different(weights: tuple[LayerWeights, ...]) -> Iterable[LayerWeights]:
+    """Each once: most are the same object, and to hash one takes longer."""
+    return {id(one): one for one in weights}.values()
 
 
 def _total(weights: Bytes) -> int:
@@ -230,7 +229,7 @@ def _leading_dense(build: Build) -> Leading:
         ),
         default=(0, 0, 0),
     )
-    found = [_leading(layer.dense, *inner) for layer in set(build.weights) if layer.dense]
+    found = [_leading(layer.dense, *inner) for layer in _different(build.weights) if layer.dense]
     return Leading(max((one.up for one in found), default=0),
                    max((one.down for one in found), default=0))  # fmt: skip
 
@@ -260,7 +259,7 @@ def _kind_of_experts(build: Build) -> tuple[bool, bool]:
 def _leading_experts(build: Build) -> Leading:
     """Of all layers, the most of each."""
     fused, gated = _kind_of_experts(build)
-    found = [_experts(layer.experts, fused, gated) for layer in set(build.weights)]
+    found = [_experts(layer.experts, fused, gated) for layer in _different(build.weights)]
     return Leading(max((one.up for one in found), default=0),
                    max((one.down for one in found), default=0))  # fmt: skip
 
