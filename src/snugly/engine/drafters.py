@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 
 from snugly.errors import SnuglyError
 from snugly.machine.types import Machine
@@ -40,8 +41,9 @@ def _smaller(
         try:
             if len(item.parts) > 1 or os.stat(item.path).st_size > spec.file_bytes // _SMALLER:
                 continue
-            small = read_spec(item.path)
-            if not small.is_causal or not same_words(spec.path, item.path):
+            small = _spec(item.path, os.stat(item.path).st_mtime_ns)
+            times = os.stat(spec.path).st_mtime_ns, os.stat(item.path).st_mtime_ns
+            if not small.is_causal or not _same_words(spec.path, item.path, times):
                 continue
         except (SnuglyError, OSError):
             continue  # `snugly models` says what is wrong with it
@@ -50,6 +52,19 @@ def _smaller(
             taken = alone.estimate.total_bytes - alone.estimate.overhead_bytes
             rate = alone.speed.decode_tps.expected
             yield Smaller(item.path, small.name, taken, rate)
+
+
+# Each load of a model asks again; a file that changed has another time.
+
+
+@lru_cache(maxsize=16)
+def _spec(path: str, written: int) -> ModelSpec:
+    return read_spec(path)
+
+
+@lru_cache(maxsize=64)
+def _same_words(path: str, other: str, written: tuple[int, int]) -> bool:
+    return same_words(path, other)
 
 
 def same_words(path: str, other: str) -> bool:

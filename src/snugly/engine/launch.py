@@ -124,7 +124,11 @@ def prepare(
             f"{prepared.spec.name} has no chat template: it was not made to answer, only to"
             " continue text. Take an instruct or chat model for answers."
         )
-    return replace(prepared, name=_called(prepared.installed, store))
+    from snugly.engine.calibrated import calibrated  # here: `snugly plan` needs none of it
+
+    engine = engine_facts(machine).name
+    plan = calibrated(prepared.plan, prepared.spec, machine, config, need.task, engine)
+    return replace(prepared, plan=plan, name=_called(prepared.installed, store))
 
 
 def measured_machine(config: Settings, begun: Clock | None = None) -> Machine:
@@ -208,9 +212,6 @@ def _planned(installed: Installed, machine: Machine, need: Need) -> Prepared:
         raise refusal(rejected(box, candidate, need))
     fit = stretched(box, fit, need, taught)
     plan = plan_of(box, fit, installed.path)
-    from snugly.engine.calibrated import calibrated  # here: `snugly plan` needs none of it
-
-    plan = calibrated(plan, spec, machine, settings(), need.task, facts.name)
     way = Way(box, fit, machine)
     return Prepared(installed, spec, plan, advised(installed), installed.ref, way)
 
