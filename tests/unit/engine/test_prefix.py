@@ -3,6 +3,7 @@
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,12 @@ def test_a_folder_is_read_when_something_came_or_went(
 ) -> None:
     read: list[Path] = []
     look = PrefixStore._in
-    monkeypatch.setattr(PrefixStore, "_in", lambda self, at: read.append(at) or look(self, at))
+
+    def watched(self: PrefixStore, folder: Path) -> Iterator[Entry]:
+        read.append(folder)
+        return look(self, folder)
+
+    monkeypatch.setattr(PrefixStore, "_in", watched)
     first = saved(store, DOCUMENT)
     other = PrefixStore(store.folder, store.most_bytes)  # another process
     time.sleep(0.03)  # file times come in ticks
