@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx2
 
 OLLAMA_URL = "http://127.0.0.1:11434"  # its documented address; OLLAMA_HOST names another
+_WAITING = "GOMP_SPINCOUNT"
 _LOOK_SECONDS = 0.05
 _ANSWER_SECONDS = 600.0
 
@@ -84,7 +85,7 @@ async def _llama_server(model_path: str, settings: Settings) -> AsyncIterator[st
     process = subprocess.Popen(
         [found.path, "--model", model_path, "--host", "127.0.0.1", "--port", str(port)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=engine_environment(dict(os.environ)),
+        env=peer_environment(dict(os.environ)),
     )  # fmt: skip
     try:
         url = f"http://127.0.0.1:{port}"
@@ -96,6 +97,12 @@ async def _llama_server(model_path: str, settings: Settings) -> AsyncIterator[st
             await asyncio.to_thread(process.wait, 10)
         process.kill()
         await asyncio.to_thread(process.wait)
+
+
+def peer_environment(environment: dict[str, str]) -> dict[str, str]:
+    """An engine's environment with its own way of waiting, not ours."""
+    kept = engine_environment(environment)
+    return {name: kept[name] for name in kept if name != _WAITING or name in environment}
 
 
 async def _healthy(process: "subprocess.Popen[bytes]", url: str, deadline: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from snugly.engine.bench import Answer, figures, measured, prompt
-from snugly.engine.bench_peer import peer
+from snugly.engine.bench_peer import peer, peer_environment
 from snugly.errors import UserError
 from snugly.machine.energy import Counter, counters, spent
 from snugly.machine.host import Host
@@ -95,6 +95,12 @@ async def test_another_server_is_asked_by_openais_api(tmp_path: Path) -> None:
     assert name.endswith(str(port))
     assert (answer.prompt_tokens, answer.tokens) == (7, 3)
     assert 0 < answer.first_s <= answer.whole_s
+
+
+def test_the_peer_waits_in_its_own_way() -> None:
+    assert "GOMP_SPINCOUNT" not in peer_environment({"PATH": "/bin"})
+    assert peer_environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+    assert "OPENAI_API_KEY" not in peer_environment({"OPENAI_API_KEY": "k"})
 
 
 def test_energy_of_packages_and_a_counter_that_begins_again(tmp_path: Path) -> None:
