@@ -109,10 +109,10 @@ _SHORT = (
     _FORWARD + " -y next>st",
     "+n +win +st +bcx -win -n +bx +cc -st -bx {next} +wc +co -cc -wc -bcx +wout +y -wout -co -y",
 )
-# SmolLM3 is missing: every fourth layer of it does without positions.
 LISTED = {
     "llama": Listed(_WORDS, *_APART), "qwen2": Listed(_WORDS, *_APART),
-    "mistral3": Listed(_WORDS, *_APART), "granite": Listed(_WORDS, *_APART),
+    "smollm3": Listed(_WORDS, *_APART), "mistral3": Listed(_WORDS, *_APART),
+    "granite": Listed(_WORDS, *_APART),
     "starcoder2": Listed(_WORDS, *_APART[:2], _PLAIN + " -o y>x"),
     "ernie4_5": Listed(_WORDS, *_APART), "seed_oss": Listed(_WORDS, *_APART),
     "qwen3": Listed(_WORDS, *_APART_NORMED), "gemma2": Listed(_WORDS, *_GEMMA),
@@ -122,6 +122,8 @@ LISTED = {
     "phi3": Listed(_WORDS, *_FUSED_GATED),
     "gptneox": Listed(_WORDS, *_BESIDE), "phi2": Listed(_WORDS, *_BESIDE_APART),
 }  # fmt: skip
+# Each fourth layer does without positions (src/models/smollm3.cpp, n_no_rope_layer_step).
+NO_PLACE = {"smollm3": 4}
 # What comes in once comes with the first split that needs it: with the matrix of queries, with
 # their bias, or with the frequencies of Llama 3.1 and later, which have a split of their own
 # (and the matrix of values, from the second layer on, comes with it).
