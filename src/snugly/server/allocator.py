@@ -13,9 +13,9 @@ def give_back() -> None:
     """Have pieces of 128 KiB and more go back to the system as soon as they are free.
 
     glibc raises that bound by itself to the largest piece that was ever freed. From then on
-    such pieces come from a heap of their thread's own, and each keeps twice as much free: the
-    windows of a model's header alone (1 MiB, `model.gguf_cursor`) leave 3.4 MB in each of
-    seven threads. To name a bound ends that. Does nothing where there is no glibc.
+    such pieces come from a heap of their thread's own, and each keeps up to twice as much free:
+    what reads a model's header or checks a saved state left 3.2 MB in each of six threads
+    (docs/reliability.md). To name a bound ends that. Does nothing where there is no glibc.
     """
     if sys.platform != "linux":
         return
