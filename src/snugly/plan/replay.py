@@ -125,12 +125,15 @@ class _Replay:
         stateful = self._stateful(index + 1)
         left = self._left(index, layers)
         copied = _COPIED if self.kept_here and stateful and layers <= index + 1 < end else ""
+        again = self._masked(kind, index + 1, layers, end)
         words = self._words(index, kind) | {
             "next": copied and f"{copied} +next {'' if self._looks_up(index + 2, end) else '-rs'}",
             "cache": "" if left else f"+ck +cv {mask(kind)} {copied} +attended",
             "back": "+back" if left else "",
             "placed": "" if self._attends(index + 1, max(layers, end)) else _PLACED,
-            "over": "" if self._masked(kind, index + 1, layers, end) else f"-{mask(kind)[1:]}",
+            "over": "" if again else f"-{mask(kind)[1:]}",
+            "last_k": "" if again else of_kind(kind, "-kturn"),
+            "last_v": "" if again else of_kind(kind, "-vturn"),
             "handed": self._handed(layers, end) if index + 1 == layers < end else "",
         }
         steps = self._whole(kind)

@@ -31,7 +31,7 @@ class Listed:
 
 # Queries, keys and values by matrices of their own.
 _OUT = " +wo +o -wo -attended -x"
-_TURNED_OUT = " +ho -attended +wo +o -wo -ho -x"
+_TURNED_OUT = " +ho {last_v} -attended +wo +o -wo -ho -x"
 _APART = (
     "+n +wq {early} +q -wq {late} {ahead} +rq -q +wv +v -wv +wk +k -wk -n +rk -k -rk -v +ck +cv"
     + _IN + " -rq -ck -cv {over}" + _OUT,
@@ -51,15 +51,15 @@ _APART_NORMED = (
 _GEMMA = (
     "+n +wq !pos +q -wq +rq -q +wk +k -wk +rk -k +wv +v -wv -n -rk -v +ck +cv"
     + _IN + " -rq -ck -cv {over}" + _OUT,
-    "+n +wq !pos {turn} +q -wq +rq -q +hq -rq +wk +k -wk +rk -k +hk -rk +wv {vturn} +v -wv -n +hv"
-    " -v -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
+    "+n +wq !pos {turn} +q -wq +rq -q +hq -rq +wk +k -wk +rk -k +hk {last_k} -rk +wv {vturn} +v"
+    " -wv -n +hv -v -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
     _NORMED,
 )  # fmt: skip
 _GEMMA_NORMED = (
     "+n +wq +q -wq +nq -q +qn !pos -qn +wk +k -wk +nk -k +wv +v -wv -n -nk -v +ck +cv"
     + _IN + " -nq -ck -cv {over}" + _OUT,
-    "+n +wq +q -wq +nq -q +qn !pos {turn} -qn +hq -nq +wk +k -wk +nk -k +hk -nk +wv {vturn}"
-    " +v -wv -n +hv -v -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
+    "+n +wq +q -wq +nq -q +qn !pos {turn} -qn +hq -nq +wk +k -wk +nk -k +hk {last_k} -nk +wv"
+    " {vturn} +v -wv -n +hv -v -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
     _NORMED,
 )  # fmt: skip
 # OLMo 2 norms what comes out, not what goes in.
@@ -67,7 +67,7 @@ _NORMED_OUT = (
     "+wq +x +q -wq +bias !pos -bias +rq -q +wv +v -wv +wk +k -wk +rk -k -rk -v +ck +cv"
     + _IN + " -rq -ck -cv {over}" + _OUT,
     "+wq +x +q -wq +bias !pos {turn} -bias +rq -q +hq -rq +wv {vturn} +v -wv +hv -v +wk +k -wk +rk"
-    " -k +hk -rk -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
+    " -k +hk {last_k} -rk -hk -hv +ck +cv" + _IN + " -hq -ck -cv {over}" + _TURNED_OUT,
     "+wg +g -wg +wu +u -wu +s -g -u +wd +y -wd -s +norm {handed} -norm -o y>x",
 )  # fmt: skip
 _FUSED = (
