@@ -11,6 +11,7 @@ intervals. The rows that cannot be used are counted by reason.
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,17 @@ def inside(phase: str, own: list[Row], error: np.ndarray, path: Path | None) -> 
     return float(np.mean(hits))
 
 
+def set_aside(path: Path | None, found: list[Row]) -> None:
+    """Print which prompts are set aside and why, and the errors with them."""
+    for reason, count in Counter(r.prefill_aside for r in found if r.prefill_tps).items():
+        if reason:
+            print(f"  {count} rows set aside: {reason}")
+        if "HIP" in reason:
+            back = [replace(r, prefill_aside="") if r.prefill_aside == reason else r for r in found]
+            print(told("  with those", ours("prefill", path, back)[1]))
+    print(told("Snugly, with all set aside", ours("prefill", path, found, everything=True)[1]))
+
+
 def main() -> None:
     """Print all of it."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
@@ -105,11 +117,7 @@ def main() -> None:
             if cpu.any():
                 print(told("  on processors", peer[cpu]))
         else:
-            for reason, count in Counter(r.prefill_aside for r in found if r.prefill_tps).items():
-                if reason:
-                    print(f"  {count} rows set aside: {reason}")
-            _, all_of_it = ours(phase, path, found, everything=True)
-            print(told("Snugly, with the rows set aside", all_of_it))
+            set_aside(path, found)
             print("llmfit predicts no prefill")
     print("\nxllamacpp.memory estimates bytes and layers that fit, no speed: nothing to compare")
 

@@ -172,7 +172,7 @@ def aside(line: dict[str, str], prompt: int) -> str:
     """Why a row's prefill is no measure of what the backend does today; "" for most.
 
     Flash attention by HIP without rocWMMA (which build b5863 lacked under that name too: it is as
-    fast as without) is slower than none in the same build, at 4,096 tokens 1.4 to 3.5 times:
+    fast as without) is slower than none in the same build, at 4,096 tokens 1.7 to 3.5 times:
     `bench/speed_floor.py` prints the pairs. Newer builds have kernels for these matrix units.
 
     rocBLAS without hipBLASLt reaches a fraction on the 8060S, as the source itself shows by

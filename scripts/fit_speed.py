@@ -55,9 +55,13 @@ Theta = dict[str, Array]
 # for rows of old builds alone; a plan's engine is new.
 PRIOR = {
     "decode": (1.15, 1.6, 6, 6, 10, 14, 20, 1.5, 3, 12, 30, 100),
-    "prefill": (2.2, 2.8, 3.2, 4, 2.8, 4, 1.2, 5, 10, 40, 200, 1, 1, 0.3, 0.3),
+    "prefill": (2.2, 2.8, 0.4, 0.6, 2.8, 4, 1.2, 5, 10, 40, 200, 1, 1, 0.3, 0.3),
 }
-MATRICES, LOOKING = ("float", "quant", "low", "grid", "flat", "experts"), ("attention", "plain")
+# A GPU unpacks a tile once for 64 tokens and more, a processor's dot product for each token: as in
+# answers, where PRIOR has low and grid types at 1.4 and 2 times the others' operations.
+ON_CPU = {"low": 0.4 * 2.8, "grid": 2.8}
+# What grew faster with the engine: matrices in f16 go to the makers' own libraries.
+MATRICES, LOOKING = ("quant", "low", "grid", "flat", "experts"), ("attention", "plain")
 BATCH = 2048  # llama-bench's, and Snugly's
 TO_SHARED, TO_PRIOR = 1.5, 1.5  # how strongly a coefficient is drawn
 # Processors half as strongly: two devices stand against PRIOR, which was made for GPUs.
@@ -67,7 +71,7 @@ LEAST = 0.02  # of its prior
 CLOSE = 0.03  # errors below this count as equal
 # Rows of one device are alike, so quantiles over rows are too narrow for a new device. Widened so
 # that of devices left out 80% lie inside (`bench/speed_accuracy.py` prints the share).
-WIDER = {"decode": 1.1, "prefill": 1.4}
+WIDER = {"decode": 1.1, "prefill": 1.2}
 FEW = 30  # rows of one backend, below which its spread is that of all
 
 
@@ -144,7 +148,10 @@ def solve(x: Array, kinds: Sequence[str], y: Array, weights: Array, prior: Array
     for part in (~cpu, cpu):
         if part.any():
             names = [kind for kind, is_in in zip(kinds, part, strict=True) if is_in]
-            found |= _solve(x[part], names, y[part], weights[part], prior)
+            own = prior.copy()
+            if names[0] == "cpu" and len(prior) == len(PRIOR["prefill"]):
+                own[[PREFILL.index(name) for name in ON_CPU]] = list(ON_CPU.values())
+            found |= _solve(x[part], names, y[part], weights[part], own)
     if cpu.all():
         found["shared"] = prior
     return found

@@ -11,7 +11,8 @@ from functools import cache
 from snugly.model.ggml_types import TENSOR_TYPES
 from snugly.model.types import Attention, AttentionKind, Build, Bytes, LayerWeights, Outline
 
-# Terms of one token of an answer, and of a prompt.
+# Terms of one token of an answer, and of a prompt. Of a prompt "low" and "grid" are what unpacking
+# those types takes beyond "quant", in which their weights are counted too.
 DECODE = (
     "dense", "experts", "float", "q8", "k", "low", "grid",
     "cache", "plain", "layer", "mixture", "hop",
@@ -94,7 +95,7 @@ def prefill_terms(part: Bytes, rates: Rates, share: float | None = None) -> tupl
     if share is not None:
         count = share * sum(found[name] for name in FAMILIES)
         return (0.0, 0.0, 0.0, 0.0, 0.0, 2 * count / rates.matrix, *_REST)
-    quant = found["q8"] + found["k"] - found["flat"]
+    quant = sum(found[name] for name in FAMILIES if name != "float") - found["flat"]
     times = [2 * n / rates.matrix for n in (found["float"], quant, found["low"], found["grid"])]
     return (*times, 2 * found["flat"] / rates.flat, 0.0, *_REST)
 

@@ -77,3 +77,20 @@ def test_what_nobody_told_is_assumed_and_said() -> None:
     assert place.bandwidth_bytes_per_s.origin is Origin.ASSUMED
     assert place.vector_flops.value == 4 * 3e9 * 32
     assert not place.kernels
+
+
+def test_only_flat_blocks_gain_from_i8mm() -> None:
+    from snugly.machine.types import assumed
+    from snugly.plan.speed_prices import rates_of
+    from snugly.plan.types import Processor
+
+    def rates(int8_per_f32: float, kind: str = "cpu") -> tuple[float, float]:
+        ops = assumed(int8_per_f32 * 1e12, "test")
+        band, vector = assumed(1e11, "test"), assumed(1e12, "test")
+        found = rates_of(Processor("RAM", kind, "test", band, ops, ops, vector))
+        return found.matrix, found.flat
+
+    assert rates(8) == (4e12, 8e12)  # i8mm
+    assert rates(4) == (4e12, 4e12)  # dotprod, VNNI
+    assert rates(32) == (32e12, 32e12)  # AMX
+    assert rates(8, "cuda") == (8e12, 8e12)
