@@ -1,4 +1,4 @@
-"""Bytes per device in cases that no rule was read off: every split, other contexts and batches.
+"""Bytes per device beside those of bench/device_memory.py: every split, other contexts, batches.
 
     python bench/device_memory_wide.py HEADERS [MODEL ...] [--rows]
 
