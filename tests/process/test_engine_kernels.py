@@ -82,7 +82,52 @@ template <typename A, typename B> void check(const char * name, int atype, int b
         }
     }
 }
+static void least(const uint8_t * q, int j, int * d, int * m) {
+    if (j < 4) { *d = q[j] & 63; *m = q[j + 4] & 63; return; }
+    *d = (q[j + 4] & 15) | (q[j - 4] >> 6) << 4;
+    *m = (q[j + 4] >> 4) | (q[j] >> 6) << 4;
+}
+// As ggml's repack.cpp stores eight rows, eight bytes of each at a time.
+static void interleaved() {
+    for (int m : {8, 24, 64}) {
+        const int n = 9, k = 2;
+        std::vector<block_q4_K> a(m * k); std::vector<block_q8_K> b(n * k); std::vector<float> c(n * m, NAN);
+        for (auto & x : a) { for (size_t i = 0; i < sizeof(x); ++i) ((char *) &x)[i] = any(256); x.d = half(0.25f); x.dmin = half(any(9) * 0.1f); }
+        for (auto & y : b) {
+            for (auto & q : y.qs) q = any(255) - 127;
+            memset(y.bsums, 0, sizeof(y.bsums));
+            for (int i = 0; i < 256; ++i) y.bsums[i / 16] += y.qs[i];
+            y.d = 0.1f * any(9);
+        }
+        std::vector<snugly::Interleaved::Eight> rows(m / 8 * k);
+        for (int i = 0; i < m; ++i) for (int l = 0; l < k; ++l) {
+            auto & to = rows[i / 8 * k + l]; const auto & x = a[i * k + l]; const int r = i % 8;
+            to.d[r] = x.d; to.dmin[r] = x.dmin;
+            for (int o = 0; o < 128; ++o) to.qs[o / 8 * 64 + r * 8 + o % 8] = x.qs[o];
+            for (int part = 0; part < 8; ++part) {
+                int s, z; least(x.scales, part, &s, &z);
+                uint8_t * q = to.scales + part * 12;
+                if (r < 4) { q[r] = (q[r] & 192) | s; q[4 + r] = (q[4 + r] & 192) | z; }
+                else { q[r - 4] = (q[r - 4] & 63) | (s & 48) << 2; q[r] = (q[r] & 63) | (z & 48) << 2; q[4 + r] = (s & 15) | (z & 15) << 4; }
+            }
+        }
+        for (int t = 0; t < 2; ++t)
+            snugly::product(snugly::Interleaved{(const char *) rows.data()}, m, n, k * 8, b.data(), k, c.data(), m, t, 2);
+        for (int i = 0; i < m; ++i) for (int j = 0; j < n; ++j) {
+            double sum = 0, size = 1;
+            for (int l = 0; l < 256 * k; ++l) {
+                const auto & x = a[i * k + l / 256]; const int z = l % 256, q = x.qs[z / 64 * 32 + z % 32];
+                int d, u; least(x.scales, z / 32, &d, &u);
+                const double w = _cvtsh_ss(x.d) * d * (z % 64 < 32 ? q & 15 : q >> 4) - _cvtsh_ss(x.dmin) * u;
+                const double one = w * b[j * k + l / 256].qs[z] * b[j * k + l / 256].d;
+                sum += one; size += fabs(one);
+            }
+            same("eight rows of Q4_K", c[j * m + i], sum, size);
+        }
+    }
+}
 int main() {
+    interleaved();
     check<block_q4_0, block_q8_0>("Q4_0", GGML_TYPE_Q4_0, GGML_TYPE_Q8_0);
     check<block_q4_1, block_q8_1>("Q4_1", GGML_TYPE_Q4_1, GGML_TYPE_Q8_1);
     check<block_q5_0, block_q8_0>("Q5_0", GGML_TYPE_Q5_0, GGML_TYPE_Q8_0);
@@ -158,7 +203,7 @@ def test_products_are_the_plain_sums(tmp_path: Path, name: str, text: str) -> No
 def source(root: Path) -> Path:
     for file in dict.fromkeys(place.file for place in PLACES):
         path = root / "ggml/src/ggml-cpu" / file
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         rows = [p for p in PLACES if p.file == file and (p.after or "x86" not in file)]
         path.write_text("// before\n" + "".join(p.line for p in rows) + "// behind\n")
     return root

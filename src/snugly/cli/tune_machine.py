@@ -74,7 +74,7 @@ def tune_machine(
 
 def document(found: "Calibration") -> dict[str, object]:
     """The JSON document: samples, comparisons and choices per task."""
-    from snugly.plan.calibration import best, verdicts, work_of
+    from snugly.plan.calibration import also_of, best, verdicts, work_of
     from snugly.plan.tasks import TASK_NAMES
 
     return {
@@ -82,7 +82,10 @@ def document(found: "Calibration") -> dict[str, object]:
         "default": found.default,
         "samples": found.samples,
         "tasks": {
-            task: {"chosen": best(found, work_of(task)), "compared": verdicts(found, work_of(task))}
+            task: {
+                "chosen": best(found, work_of(task), also=also_of(task)),
+                "compared": verdicts(found, work_of(task)),
+            }
             for task in TASK_NAMES
             if task not in ("embed", "rerank")
         },
@@ -92,7 +95,7 @@ def document(found: "Calibration") -> dict[str, object]:
 def _print(found: "Calibration") -> None:
     from rich.table import Table
 
-    from snugly.plan.calibration import best, verdicts, work_of
+    from snugly.plan.calibration import also_of, best, verdicts, work_of
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("setting", "prefill", "decode", "a chat turn", "rounds"):
@@ -108,7 +111,7 @@ def _print(found: "Calibration") -> None:
     out.print(table)
     out.print("Times as fast as the engine's own settings, median over rounds.", style="dim")
     for task in ("chat", "code", "summarize"):
-        taken = best(found, work_of(task))
+        taken = best(found, work_of(task), also=also_of(task))
         words = f"{taken.tuning.words} ({taken.work:.2f})" if taken else "the engine's own settings"
         out.print(f"{task + ':':<11}{words}", markup=False)
     if found.rounds < 2:

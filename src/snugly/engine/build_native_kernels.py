@@ -1,8 +1,9 @@
 """Products of our own that are compiled into llama.cpp, for processors with AVX-512 VNNI.
 
-llama.cpp multiplies Q4_1, Q5_1 and others row by row, whatever the length of the prompt, and
-K-quants of one row by AVX2. What is in `kernels/` does both several times as quickly where the
-processor can, and is nothing at all elsewhere: the compiler leaves it out.
+llama.cpp multiplies Q4_1, Q5_1 and others row by row, whatever the length of the prompt, Q4_K that
+was stored for writing at 0.6 of what it does otherwise, and single rows of K-quants by AVX2. What
+is in `kernels/` does each more quickly where the processor can, and is nothing at all elsewhere:
+the compiler leaves it out.
 """
 
 import hashlib
@@ -52,6 +53,14 @@ PLACES = (
         " Atype, Btype))\n        return true;\n#endif\n\n",
         after=False,
     ),
+    Place("repack.cpp", '#include "repack.h"\n', '#include "llamafile/snugly_panels.h"\n'),
+    Place(
+        "repack.cpp",
+        "        assert(params->wsize >= nbw2 * ne12);\n\n"
+        "        const ggml_from_float_t from_float ="
+        " ggml_get_type_traits_cpu(PARAM_TYPE)->from_float;\n",
+        '#include "llamafile/snugly_repacked.h"\n',
+    ),
     Place(
         "arch/x86/quants.c",
         "void ggml_vec_dot_q4_K_q8_K(int n, float * GGML_RESTRICT s,",
@@ -61,7 +70,11 @@ PLACES = (
     _row("q4_K"),
     _row("q6_K"),
 )
-_FILES = (("snugly_panels.h", "llamafile"), ("snugly_rows.h", "arch/x86"))
+_FILES = (
+    ("snugly_panels.h", "llamafile"),
+    ("snugly_repacked.h", "llamafile"),
+    ("snugly_rows.h", "arch/x86"),
+)
 
 
 def digest() -> str:

@@ -22,6 +22,12 @@ MOST_SPIN = 3_000
 ANSWER_TOKENS = 256  # what a task's answer is taken to have, beside its usual prompt
 WORTH = 1.03  # gains below this are within what two runs of one setting differ by
 _LEAST_ROUNDS = 2  # one round is luck
+# A model that is loaded for talk is asked for everything: what is quicker for the usual question
+# must not be slower than this for any other kind of work.
+_UNHARMED = 0.98
+# What one more turn of a conversation is: the rest of the prompt was read before.
+TURN = (128, ANSWER_TOKENS)
+_KINDS = ("chat", "code", "summarize")  # short, long and very long prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,11 @@ def work_of(task: str) -> tuple[int, int]:
     return task_named(task).prompt_tokens, ANSWER_TOKENS
 
 
+def also_of(task: str) -> tuple[tuple[int, int], ...]:
+    """Other kinds of work that a model for `task` is asked for as well."""
+    return (TURN, *map(work_of, _KINDS)) if task == "chat" else ()
+
+
 def verdicts(calibration: Calibration, work: tuple[int, int]) -> list[Verdict]:
     """Every tuning that was measured beside the default, the fastest for `work` first."""
     bases = {s.round: s for s in calibration.samples if s.tuning == calibration.default}
@@ -140,16 +151,22 @@ def best(
     calibration: Calibration,
     work: tuple[int, int],
     allowed: Callable[[Tuning], bool] = lambda tuning: tuning.spin_rounds <= MOST_SPIN,
+    also: Sequence[tuple[int, int]] = (),
 ) -> Verdict | None:
     """The fastest tuning that is `allowed`, or None: none is clearly faster than the default.
 
-    A tuning wins by its median over rounds, and must not lose in any of them.
+    A tuning wins by its median over rounds, and must not lose in any of them. It must not be
+    slower than the default for the works in `also` either.
     """
+    unharmed = [
+        {v.tuning for v in verdicts(calibration, other) if v.work >= _UNHARMED} for other in also
+    ]
     for verdict in verdicts(calibration, work):
         if verdict.tuning == calibration.default:
             return None  # what follows is slower
         enough = verdict.rounds >= _LEAST_ROUNDS and verdict.work >= WORTH
-        if enough and verdict.least_work >= 1.0 and allowed(verdict.tuning):
+        fair = all(verdict.tuning in kept for kept in unharmed)
+        if enough and fair and verdict.least_work >= 1.0 and allowed(verdict.tuning):
             return verdict
     return None
 
@@ -228,7 +245,7 @@ def tuned(
             and (saves or (fits is not None and fits(setup)))
         )
 
-    verdict = best(calibration, work_of(task), allowed)
+    verdict = best(calibration, work_of(task), allowed, also_of(task))
     if verdict is None:
         return plan
     take = verdict.tuning

@@ -13,6 +13,7 @@ from snugly.plan.calibration import (
     Calibration,
     Sample,
     Tuning,
+    also_of,
     best,
     class_of,
     combined,
@@ -119,6 +120,32 @@ def test_a_plan_takes_what_was_measured_and_says_so() -> None:
     assert "no repack" in made.why[-1]
     assert "Q4_K medium" in made.why[-1]
     assert tuned(base, calibration(rates, rates), "chat", "xllamacpp") == base
+
+
+def test_a_server_takes_nothing_that_harms_another_kind_of_work() -> None:
+    # 1.17 times as quick for 512 in and 256 out, but 0.9 for one more turn of 128.
+    rates = {DEFAULT: (100.0, 35.0), PLAIN: (200.0, 27.0)}
+    known = calibration(rates, rates)
+    assert best(known, CHAT) is not None
+    assert best(known, CHAT, also=also_of("chat")) is None
+    assert tuned(plan(), known, "chat", "native") == plan()
+    assert not tuned(plan(), known, "summarize", "native").setup.repack
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from((DEFAULT, HOUSE, PLAIN)), st.tuples(RATES, RATES)),
+        max_size=4,
+    )
+)
+def test_what_talk_takes_is_never_much_slower_for_anything(
+    rounds: list[dict[Tuning, tuple[float, float]]],
+) -> None:
+    known = calibration(*rounds)
+    verdict = best(known, CHAT, also=also_of("chat"))
+    for work in also_of("chat"):
+        told = {v.tuning: v.work for v in verdicts(known, work)}
+        assert verdict is None or told[verdict.tuning] >= 0.98
 
 
 def test_a_plan_takes_no_more_memory_than_was_planned() -> None:
