@@ -6,7 +6,9 @@
 
 `run` asks each contender in turn, every time a server that was just started, and appends each
 result to `--results` (a JSON line each): what stands there is not measured again, so it may be
-interrupted. The llama-server is the one that `snugly engine` finds, or `--server`. `limits`
+interrupted. The llama-server is the one that `snugly engine` finds, or `--server`; with `--ours`
+Snugly runs another one, which is how what `snugly engine build` compiles (docs/engines.md) stands
+beside llama.cpp as everybody compiles it. `limits`
 says what share of the machine's measured rates the engine reaches (`snugly machine --measure`
 first). `table` prints everything as Markdown; with --write into docs/performance.md.
 
@@ -62,10 +64,13 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
 
 
-def versions(server: str) -> str:
+def versions(server: str, ours: str) -> str:
     """What must be the same for results to stand in one table."""
-    said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False)
-    return hashlib.sha256((said.stdout + said.stderr).encode()).hexdigest()[:8]
+    told = hashlib.sha256()
+    for path in (server, *filter(None, (ours,))):
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        told.update((said.stdout + said.stderr).encode())
+    return told.hexdigest()[:8]
 
 
 async def run(asked: argparse.Namespace) -> None:
@@ -75,9 +80,11 @@ async def run(asked: argparse.Namespace) -> None:
         raise SystemExit("There is no llama-server: `snugly engine build`, or --server.")
     home = asked.results.parent / "home"
     (home / "models").mkdir(parents=True, exist_ok=True)
-    mark, salt = versions(server), str(int(time.time()))
+    mark, salt = versions(server, asked.ours), str(int(time.time()))
     for model in asked.models:
-        contenders = [Contender(name, model, server, home) for name in asked.who.split(",")]
+        contenders = [
+            Contender(name, model, server, home, asked.ours) for name in asked.who.split(",")
+        ]
         for work in asked.works.split(",") if asked.works else WORKS:
             for number in range(asked.rounds or WORKS[work].rounds):
                 now = [c for c in contenders if c.name not in ONCE or number == 0]
@@ -251,6 +258,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--who", default=",".join(WHO))
     parser.add_argument("--server", default="")
+    parser.add_argument("--ours", default="", help="what `snugly engine build` made")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()

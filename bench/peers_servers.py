@@ -33,8 +33,9 @@ class Contender:
 
     name: str
     model: str
-    server: str  # the llama-server of all of them
+    server: str  # the peer's llama-server
     home: Path  # what Snugly keeps between its starts
+    ours: str = ""  # the llama-server that Snugly runs; empty: the same
 
     def command(self, port: int) -> list[str]:
         """How it is started."""
@@ -55,7 +56,7 @@ class Contender:
         return kept | {
             "SNUGLY_STORE": str(self.home / "models"), "SNUGLY_CONFIG": str(config),
             "SNUGLY_HISTORY": str(self.home / "history.db"), "SNUGLY_ENGINE": engine,
-            "SNUGLY_LLAMA_SERVER": self.server,
+            "SNUGLY_LLAMA_SERVER": self.ours or self.server,
         }  # fmt: skip
 
 
