@@ -1,7 +1,7 @@
 """What a fit takes: time, memory, and what haste costs.
 
     python bench/quantize_time.py whole --model F16.gguf [--budget 1.1GB]
-    python bench/quantize_time.py sooner --model F16.gguf [--sizes 0.92,1.02,1.12]
+    python bench/quantize_time.py sooner --model F16.gguf [--sizes 0.7,0.8,0.92,1.02,1.12]
     python bench/quantize_time.py writing
 
 `whole`: `snugly quantize --budget` from nothing to a measured file: time of each step, processor
@@ -60,17 +60,16 @@ def sooner(given: argparse.Namespace) -> None:
     folder = Path(given.folder or tempfile.mkdtemp())
     fitter = learn(given.model, read_gguf(given.model), bundled("calibration"), folder,
                    threads=given.threads)  # fmt: skip
-    weights = {item.tensor.name: item.tensor.n_elements for item in fitter.source.tensors}
     for size in given.sizes.split(","):
         best = fitter.fit(int(float(size) * 1e9))
-        for worth in (0.0, fit_sooner._WORTH, 0.1, 0.2):
-            fit_sooner._WORTH = worth
-            found = fit_sooner.sooner(fitter, best)
-            seconds = sum(weights[name] / 1e6 / fit_sooner.WRITING[kind]
-                          for name, kind in found.recipe.exact.items())  # fmt: skip
+        taken = fit_sooner.sooner(fitter, best)
+        tries = [(f"worth {worth:.2f}", fit_sooner._priced(fitter, best, worth) or best)
+                 for worth in (0.0, fit_sooner._WORTH, 0.1, 0.2)]  # fmt: skip
+        for name, found in (*tries, ("taken", taken)):
             print(
-                f"{size} GB, worth {worth:.2f}: predicted KLD {found.predicted_kld:.5f} "
-                f"({found.predicted_kld / best.predicted_kld:.4f}), {seconds:.0f} s on a core"
+                f"{size} GB, {name}: predicted KLD {found.predicted_kld:.5f} "
+                f"({found.predicted_kld / best.predicted_kld:.4f}), "
+                f"{fit_sooner.seconds_of(found):.0f} s on a core"
             )
 
 
@@ -98,7 +97,7 @@ def main() -> None:
         task.add_argument("--folder", default="")
         task.add_argument("--threads", type=int, default=2)
         task.add_argument("--budget", default="1.1GB")
-        task.add_argument("--sizes", default="0.92,1.02,1.12")
+        task.add_argument("--sizes", default="0.7,0.8,0.92,1.02,1.12")
     given = arguments.parse_args()
     {"whole": whole, "sooner": sooner, "writing": writing}[given.task](given)
 

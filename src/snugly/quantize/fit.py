@@ -50,6 +50,7 @@ class Fitter:
     factors: Mapping[str, float] = field(default_factory=dict)  # tensor -> measured correction
     prices: Mapping[str, float] = field(default_factory=dict)  # type -> nats per weight, for speed
     write_prices: Mapping[str, float] = field(default_factory=dict)  # likewise, tables too
+    hurry: Mapping[str, float] = field(default_factory=dict)  # tensor -> times its write prices
 
     @property
     def table(self) -> str:
@@ -108,10 +109,11 @@ class Fitter:
             if errors and is_quantizable(tensor, architecture):
                 names.append(tensor.name)
                 weights = 0 if tensor.name == self.table else tensor.n_elements
+                written = tensor.n_elements * self.hurry.get(tensor.name, 1.0)
                 items.append([
                     Option(kind, _bytes(tensor, kind),
                            self._cost(tensor.name, kind) + self.prices.get(kind, 0.0) * weights
-                           + self.write_prices.get(kind, 0.0) * tensor.n_elements)
+                           + self.write_prices.get(kind, 0.0) * written)
                     for kind in errors
                 ])  # fmt: skip
         return names, items

@@ -177,14 +177,15 @@ def _finished(
 
 
 def _chosen(task: Task, fitter: Fitter) -> Fit:
+    patient = task.refine is True  # asked for the best, whatever it takes
     if task.budget is None:
         fit = largest(fitter, task.place)
         if task.least_tps is None:
-            quicker = sooner(fitter, fit)
+            quicker = sooner(fitter, fit, patient=patient)
             return quicker if task.place.way(quicker) is not None else fit
         return fast_enough(fitter, task.place, fit.n_bytes, task.least_tps)
     if task.least_tps is None:
-        return sooner(fitter, fitter.fit(task.budget))
+        return sooner(fitter, fitter.fit(task.budget), patient=patient)
     return fast_enough(fitter, task.place, task.budget, task.least_tps)
 
 

@@ -69,11 +69,11 @@ class Errors:
         `inputs` are the mean squares of what comes in, which may be of more text than `x`.
         """
         n_rows = given.shape[1]
-        weight = np.einsum("to,to->o", given, given, dtype=np.float64)
+        weight = np.einsum("to,to->o", given, given).astype(np.float64)
         count = min(max(_WEIGHTS // x.shape[1], ROWS // 2), ROWS, n_rows)
         picked = self._pick(weight, count)
         places = np.linspace(0, len(x) - 1, min(PLACES, len(x))).round().astype(int)
-        seen, squares = x[places], given[places][:, picked] ** 2  # [places, rows]
+        seen, squares = x[places], given[np.ix_(places, picked)] ** 2  # [places, rows]
         share = squares.sum(axis=0, dtype=np.float64)
         scale = weight.sum() / len(x)
         sample = np.concatenate([rows(int(row)) for row in picked])

@@ -10,9 +10,10 @@ import pytest
 from tests.quantize_making import WIDTH, WORDS, tiny
 
 from snugly.errors import BadModelFile, UserError
-from snugly.quantize.fit import Fit, Fitter, least_bytes
+from snugly.quantize import fit_sooner
+from snugly.quantize.fit import Fitter, least_bytes
 from snugly.quantize.fit_run import texts
-from snugly.quantize.fit_sooner import WRITING, sooner
+from snugly.quantize.fit_sooner import WRITING, seconds_of, sooner
 from snugly.quantize.measure import bundled
 from snugly.quantize.reader import read_gguf
 from snugly.quantize.reader_imatrix import read_imatrix
@@ -150,12 +151,24 @@ def test_a_choice_that_is_written_sooner_is_no_larger_and_hardly_worse(tmp_path:
         found = sooner(known, best)
         assert 0.99 * best.n_bytes < found.n_bytes <= best.n_bytes
         assert best.predicted_kld <= found.predicted_kld * 1.0001 <= best.predicted_kld * 1.06
-        assert seconds(found) <= seconds(best)
+        assert seconds_of(found) <= seconds_of(best)
 
 
-def seconds(fit: Fit) -> float:
-    sizes = {tensor.name: tensor.n_elements for tensor in fit.tensors}
-    return sum(sizes[name] / WRITING[kind] for name, kind in fit.recipe.exact.items())
+def test_a_choice_that_takes_too_long_is_given_up_unless_there_is_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = fitter(tmp_path)
+    lowest, highest = known.bounds()
+    best = known.fit(int(lowest + 0.05 * (highest - lowest)))
+    usual = sooner(known, best)
+    most = 0.4 * seconds_of(usual)
+    monkeypatch.setattr(fit_sooner, "_SHORT", most)
+    monkeypatch.setattr(fit_sooner, "_LONGEST", 0.0)
+    assert sooner(known, best, patient=True).recipe.exact == usual.recipe.exact
+    found = sooner(known, best)
+    assert seconds_of(found) <= most
+    assert 0.99 * best.n_bytes < found.n_bytes <= best.n_bytes
+    assert best.predicted_kld < found.predicted_kld < 2 * best.predicted_kld
 
 
 def test_every_type_that_is_tried_has_a_time() -> None:
