@@ -64,7 +64,8 @@ def quantize(
         Files of text that tell what matters, for --budget and --fit; a text in many languages
         and code when left out.
     refine
-        Measure groups of tensors and choose again; when left out, for small models alone.
+        Measure groups of tensors and choose again, however long writing takes; when left out,
+        for small models alone, and writing is kept short.
     min_speed
         Tokens per second that the file must reach, as `snugly plan` expects, with --budget
         or --fit.
