@@ -5,6 +5,7 @@ Compiler, cmake and ninja are real; what they make prints what a llama-server wo
 
 import hashlib
 import io
+import json
 import shlex
 import shutil
 import signal
@@ -77,7 +78,7 @@ def source_of(main: str) -> bytes:
     places = {f: "".join(p.line for p in PLACES if p.file == f) for f in places}
     # The first row's place begins as the place of the include does.
     places["arch/x86/quants.c"] = "".join(p.line for p in PLACES[-2:])
-    with_places = {f"{cpu}/{file}": text for file, text in places.items()}
+    with_places: dict[str, str | bytes] = {f"{cpu}/{file}": text for file, text in places.items()}
     return tar({**with_places, f"{inside}/CMakeLists.txt": CMAKE, f"{inside}/main.cpp": main,
                 f"{inside}/models/large.gguf": "not needed", "elsewhere/x": "x"})  # fmt: skip
 
@@ -132,6 +133,21 @@ def test_it_is_fetched_compiled_tried_and_taken(index: hub_server.Hub) -> None:
     again: list[int] = []
     assert built(steps=again) == str(path)
     assert (again, index.body_bytes) == ([], fetched)  # what is there is taken
+
+
+@needs_tools
+def test_without_our_products_the_source_stays_as_it_is_and_the_name_is_another(
+    index: hub_server.Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(source: Path) -> None:
+        raise AssertionError(source)
+
+    ours = build_native.recipe(BOX)[0]
+    monkeypatch.setattr(build_native.kernels, "add", add)
+    made = build_native.build(settings(), BOX, Silent(), lambda *_: None, stock=True)
+    assert ours.name not in made.path
+    told = json.loads((Path(made.path).parents[1] / "build.json").read_text())
+    assert told["kernels"] == ""
 
 
 @needs_tools

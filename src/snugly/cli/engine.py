@@ -21,6 +21,7 @@ def engine(
     prebuilt: Annotated[bool, _Flag] = False,
     backend: str = "",
     again: Annotated[bool, _Flag] = False,
+    stock: Annotated[bool, _Flag] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Show the engines, build a faster one for this machine, or choose one.
@@ -40,20 +41,22 @@ def engine(
         With --prebuilt: cuda or vulkan; empty for the processor alone.
     again
         With build: compile even what is there already.
+    stock
+        With build: llama.cpp as it is, without the matrix products that Snugly adds.
     as_json
         Print what is known as JSON.
     """
     if name and action in ("list", "build"):
         raise UserError(f"`snugly engine {action}` takes no name.", "", "Leave it out.")
     if action == "build":
-        _build(prebuilt, backend, again, as_json)
+        _build(prebuilt, backend, again, stock, as_json)
     elif action == "use":
         _use(name)
     else:
         _show(name if action == "info" else "", action == "info", as_json)
 
 
-def _build(prebuilt: bool, backend: str, again: bool, as_json: bool) -> None:
+def _build(prebuilt: bool, backend: str, again: bool, stock: bool, as_json: bool) -> None:
     from snugly.cli.progress import shown
     from snugly.cli.progress_steps import steps
     from snugly.engine import build_native
@@ -68,7 +71,7 @@ def _build(prebuilt: bool, backend: str, again: bool, as_json: bool) -> None:
             made = build_native.prebuilt(config, machine, backend, shown())
         else:
             with steps("compiling llama.cpp") as step:
-                made = build_native.build(config, machine, shown(), step, again)
+                made = build_native.build(config, machine, shown(), step, again, stock)
     except KeyboardInterrupt:
         note("`snugly engine build` goes on where it stopped.")
         raise

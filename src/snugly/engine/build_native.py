@@ -53,17 +53,18 @@ class Recipe:
     cpu: str
     instructions: tuple[str, ...]
     compiler: str
+    kernels: str  # digest of our own products in it; empty: llama.cpp as it is
 
     @property
     def name(self) -> str:
         """Folder of the finished engine."""
-        told = json.dumps([SOURCE.sha256, kernels.digest(), *self.flags, self.cpu, self.compiler])
+        told = json.dumps([SOURCE.sha256, self.kernels, *self.flags, self.cpu, self.compiler])
         digest = hashlib.sha256(told.encode()).hexdigest()[:10]
         return f"llama.cpp-{SOURCE.version}-{self.backend or 'cpu'}-{digest}"
 
 
-def recipe(machine: Machine) -> tuple[Recipe, str]:
-    """What would be built on `machine`, and for what, in words.
+def recipe(machine: Machine, stock: bool = False) -> tuple[Recipe, str]:
+    """What would be built on `machine`, and for what, in words. `stock`: without our products.
 
     Raises: EngineError without a compiler.
     """
@@ -76,6 +77,7 @@ def recipe(machine: Machine) -> tuple[Recipe, str]:
         cpu=cpu.model.or_else("") or cpu.architecture.or_else(""),
         instructions=cpu.instructions.or_else(()),
         compiler=_compiler_version(),
+        kernels="" if stock else kernels.digest(),
     )
     return made, kit.words
 
@@ -89,13 +91,20 @@ def _compiler_version() -> str:
 
 
 def build(
-    settings: Settings, machine: Machine, progress: Progress, steps: Steps, again: bool = False
+    settings: Settings,
+    machine: Machine,
+    progress: Progress,
+    steps: Steps,
+    again: bool = False,
+    stock: bool = False,
 ) -> Native:
     """Compile a llama-server for `machine`; one that is there already is taken.
 
+    `stock`: llama.cpp as it is, without our own products.
+
     Raises: EngineError when it cannot be compiled, with the compiler's words; DownloadError.
     """
-    wanted, words = recipe(machine)
+    wanted, words = recipe(machine, stock)
     root = built_folder(settings.cache)
     final = root / wanted.name
     with only_one(root, final, progress):
@@ -115,13 +124,14 @@ def _compile(
     steps: Steps,
 ) -> None:
     work = root / "work"
-    source = work / f"source-{SOURCE.version}"
+    source = work / f"source-{SOURCE.version}{'' if wanted.kernels else '-stock'}"
     if not source.is_dir():
         require_space(root, SOURCE.n_bytes + SOURCE.unpacked_bytes + _OBJECT_BYTES, "llama.cpp")
         archive = fetch_source(SOURCE, work, settings, progress)
         unpack(archive, SOURCE.inside, source, SOURCE.n_bytes, progress)
         archive.unlink()
-    kernels.add(source)
+    if wanted.kernels:
+        kernels.add(source)
     cmake, ninja = tools.cmake_and_ninja(root / "tools", settings.pypi_index, progress.say)
     objects = work / wanted.name
     objects.mkdir(parents=True, exist_ok=True)
@@ -136,7 +146,7 @@ def _compile(
         "flags": wanted.flags, "backend": wanted.backend, "cpu": wanted.cpu,
         "instructions": wanted.instructions, "compiler": wanted.compiler,
         "source": f"{SOURCE.package}=={SOURCE.version}", "sha256": SOURCE.sha256,
-        "kernels": kernels.digest(),
+        "kernels": wanted.kernels,
     }  # fmt: skip
     with _appearing(final) as folder:
         (folder / "bin").mkdir()
