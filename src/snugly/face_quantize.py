@@ -124,19 +124,12 @@ def _gguf(model: Models, method: str, out: Models, threads: int | None) -> Small
 
 
 def _checkpoint(model: Models, method: str, out: Models, threads: int | None) -> Smaller:
-    from snugly.cli.progress_steps import steps
-    from snugly.quantize.open import locate
-    from snugly.quantize.transformers_libraries import demand
-    from snugly.quantize.transformers_make import make_checkpoint
+    from snugly.cli.quantize_checkpoint import made
 
-    demand()  # before anything is fetched
-    source, name = locate(os.fspath(model), settings(), shown())
-    target = Path(out or f"{name}-{method.lower()}").expanduser()
-    with steps(f"Making {target.name}") as watch:
-        made: Made = make_checkpoint(source, target, method, threads=threads, watch=watch)
-    return Smaller(made.path, made.dtype, made.file_bytes, made.seconds,
-                   printed_bytes=made.printed_bytes, true_bytes=made.true_bytes,
-                   answer=made.answer, remarks=made.remarks)  # fmt: skip
+    done: Made = made(os.fspath(model), method, os.fspath(out), threads)
+    return Smaller(done.path, done.dtype, done.file_bytes, done.seconds,
+                   printed_bytes=done.printed_bytes, true_bytes=done.true_bytes,
+                   answer=done.answer, remarks=done.remarks)  # fmt: skip
 
 
 def _fitted(

@@ -9,6 +9,7 @@ import pytest
 from tests.quantize_making import tiny
 
 from snugly.cli.app import run
+from snugly.errors import EngineError
 from snugly.model.gguf import read_header
 from snugly.model.spec import read_spec
 from snugly.settings import settings
@@ -129,3 +130,17 @@ def test_a_cache_that_is_no_folder_is_named(
     assert code == 2
     assert "cannot be kept" in remarks
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_whole_file_stays_when_only_measuring_it_failed(
+    call: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object, **__: object) -> None:
+        raise EngineError("It was killed.", "Memory ran out.")
+
+    monkeypatch.setattr("snugly.quantize.fit_run.measure_all", out_of_memory)
+    out = tmp_path / "out.gguf"
+    code, _, remarks = call("--budget", "90kB", "--out", str(out), "--no-refine")
+    assert code != 0
+    assert "was not measured" in remarks
+    assert read_spec(str(out)).n_params > 0

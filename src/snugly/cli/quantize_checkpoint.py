@@ -15,13 +15,6 @@ def quantize_checkpoint(
     source: str, to: str, out: str, threads: int, *, others: Mapping[str, object], as_json: bool
 ) -> None:
     """Make the checkpoint and say what it takes. `others`: options that mean nothing here."""
-    from snugly.cli.progress import shown
-    from snugly.cli.progress_steps import steps
-    from snugly.quantize.open import locate
-    from snugly.quantize.transformers_libraries import demand
-    from snugly.quantize.transformers_make import make_checkpoint
-    from snugly.settings import settings
-
     given = [name for name, value in others.items() if value]
     if given:
         raise UserError(
@@ -33,15 +26,27 @@ def quantize_checkpoint(
             f"Leave {'it' if len(given) == 1 else 'them'} out, or choose a type of llama.cpp's,"
             " such as Q4_K_M.",
         )
+    done = made(source, to, out, threads or None)
+    if as_json:
+        print_json(document(done))
+    else:
+        _print(done)
+
+
+def made(source: str, to: str, out: str, threads: int | None) -> "Made":
+    """A checkpoint of that type, made with progress on stderr; in this folder without `out`."""
+    from snugly.cli.progress import shown
+    from snugly.cli.progress_steps import steps
+    from snugly.quantize.open import locate
+    from snugly.quantize.transformers_libraries import demand
+    from snugly.quantize.transformers_make import make_checkpoint
+    from snugly.settings import settings
+
     demand()  # before anything is fetched
     path, name = locate(source, settings(), shown())
-    target = Path(out).expanduser() if out else Path(f"{name}-{to.lower()}")
+    target = Path(out or f"{name}-{to.lower()}").expanduser()
     with steps(f"Making {target.name}") as watch:
-        made = make_checkpoint(path, target, to, threads=threads or None, watch=watch)
-    if as_json:
-        print_json(document(made))
-    else:
-        _print(made)
+        return make_checkpoint(path, target, to, threads=threads, watch=watch)
 
 
 def document(made: "Made") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from snugly.errors import SnuglyError, UserError
+from snugly.errors import BadModelFile, SnuglyError, UserError
 from snugly.model.progress import Progress
 from snugly.quantize.fit import Fit, Fitter, learn, least_bytes, too_small, write
 from snugly.quantize.fit_box import Place, largest, no_way
@@ -142,8 +142,11 @@ def fit_and_write(
     _took(seconds, "write", start)
     try:
         return _finished(task, fitter, fit, out, seconds, steps, progress)
+    except BadModelFile:
+        out.unlink(missing_ok=True)  # what cannot be read is of no use
+        raise
     except SnuglyError:
-        out.unlink(missing_ok=True)  # a command that fails leaves nothing
+        progress.say(f"{out} is whole, but was not measured: `snugly compare` can do that.")
         raise
 
 
