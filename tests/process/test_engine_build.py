@@ -74,11 +74,11 @@ def tar(files: dict[str, str | bytes], links: dict[str, str] | None = None) -> b
 def source_of(main: str) -> bytes:
     inside = SOURCE.inside
     cpu = f"{inside}/ggml/src/ggml-cpu"
-    places = dict.fromkeys(place.file for place in PLACES)
-    places = {f: "".join(p.line for p in PLACES if p.file == f) for f in places}
+    files = dict.fromkeys(place.file for place in PLACES)
+    places = {file: "".join(p.line for p in PLACES if p.file == file) for file in files}
     # The first row's place begins as the place of the include does.
     places["arch/x86/quants.c"] = "".join(p.line for p in PLACES[-2:])
-    with_places: dict[str, str | bytes] = {f"{cpu}/{file}": text for file, text in places.items()}
+    with_places = {f"{cpu}/{file}": text for file, text in places.items()}
     return tar({**with_places, f"{inside}/CMakeLists.txt": CMAKE, f"{inside}/main.cpp": main,
                 f"{inside}/models/large.gguf": "not needed", "elsewhere/x": "x"})  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_without_our_products_the_source_stays_as_it_is_and_the_name_is_another(
         raise AssertionError(source)
 
     ours = build_native.recipe(BOX)[0]
-    monkeypatch.setattr(build_native.kernels, "add", add)
+    monkeypatch.setattr("snugly.engine.build_native_kernels.add", add)
     made = build_native.build(settings(), BOX, Silent(), lambda *_: None, stock=True)
     assert ours.name not in made.path
     told = json.loads((Path(made.path).parents[1] / "build.json").read_text())
