@@ -162,10 +162,13 @@ def ratios(every: list[dict[str, Any]], model: str, work: str, who: str) -> list
 
 
 def shown(values: list[float]) -> str:
-    """Median, least and most."""
+    """Median, least and most, and of how many."""
     if not values:
         return "–"
-    return f"{statistics.median(values):.2f} ({min(values):.2f} .. {max(values):.2f})"
+    if len(values) == 1:
+        return f"{values[0]:.2f} (once)"
+    middle = statistics.median(values)
+    return f"{middle:.2f} ({min(values):.2f} .. {max(values):.2f}, {len(values)} rounds)"
 
 
 def table(every: list[dict[str, Any]]) -> str:
@@ -173,11 +176,13 @@ def table(every: list[dict[str, Any]]) -> str:
     told: list[str] = []
     for model in dict.fromkeys(r["model"] for r in every):
         told += [f"### {model}", "", HEAD, "|---|---|---|---|---|"]
-        middles = []
+        middles: list[float] = []
+        counted = 0
         for name, work in WORKS.items():
             found = {who: ratios(every, model, name, who) for who in WHO}
-            if not found["peer"] or name in ("deep", "clients"):
+            if name in ("deep", "clients"):
                 continue
+            counted += work.target is not None and name != "cold"
             if work.target is not None and name != "cold" and found["snugly"]:
                 middles.append(statistics.median(found["snugly"]))
             least = "" if work.target is None else f"{work.target:g}"
@@ -185,9 +190,9 @@ def table(every: list[dict[str, Any]]) -> str:
                 f"| {work.words} | {shown(found['snugly'])} | {shown(found['wheel'])}"
                 f" | {shown(found['ollama'])} | {least} |"
             )
-        if middles:
-            mean = statistics.geometric_mean(middles)
-            told.append(f"| geometric mean of {len(middles)} | {mean:.2f} | | | 1.8 |")
+        whole = len(middles) == counted
+        mean = f"{statistics.geometric_mean(middles):.2f}" if whole else "not all were measured"
+        told.append(f"| geometric mean of {counted} | {mean} | | | 1.8 |")
         told += ["", *curves(every, model)]
     return "\n".join(told).rstrip() + "\n"
 
