@@ -87,6 +87,11 @@ def set_aside(path: Path | None, found: list[Row]) -> None:
             back = [replace(r, prefill_aside="") if r.prefill_aside == reason else r for r in found]
             print(told("  with those", ours("prefill", path, back)[1]))
     print(told("Snugly, with all set aside", ours("prefill", path, found, everything=True)[1]))
+    if path is None:
+        own, x, y = measured("prefill", found)
+        x[:, -1] = 0.0  # "old amd", whose prior comes from a Strix Halo too
+        error = left_out(x, y, own, np.array(PRIOR["prefill"], dtype=float))
+        print(told("Snugly, AMD's old tiles by Vulkan not told", error))
 
 
 def main() -> None:

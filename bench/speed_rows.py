@@ -176,8 +176,9 @@ def aside(line: dict[str, str], prompt: int) -> str:
     `bench/speed_floor.py` prints the pairs. Newer builds have kernels for these matrix units.
 
     rocBLAS without hipBLASLt reaches a fraction on the 8060S, as the source itself shows by
-    running both. AMDVLK was given up by AMD (GPUOpen-Drivers/AMDVLK issue 405) and is known to
-    be slow at prompts there (issue 420); the other Vulkan driver, RADV, stays.
+    running both. AMDVLK was given up by AMD (GPUOpen-Drivers/AMDVLK issue 405): with the engines of
+    2026 it is mostly 1.5 to 5 times slower than RADV (issue 420: half of the shared memory). With
+    those of 2025 it was the faster one, so these rows count.
     """
     if prompt < 64:
         return "prompts of under 64 tokens measure start-up"
@@ -187,7 +188,7 @@ def aside(line: dict[str, str], prompt: int) -> str:
     hip = "hip" in line["backend"] or ("wmma" in line["backend"] and "b5863" in line["notes"])
     if halo and hip and line["flash_attn"] == "1":
         return "flash attention by HIP without rocWMMA"
-    return "AMDVLK, a driver that was given up" if "amdvlk" in line["backend"] else ""
+    return "AMDVLK with a new engine" if "amdvlk" in line["backend"] and not halo else ""
 
 
 def peak(place: Processor) -> float:

@@ -30,6 +30,7 @@ from speed_rows import Row, base, rows  # noqa: E402
 from snugly.plan.speed_prices import rates_of  # noqa: E402
 from snugly.plan.speed_terms import (  # noqa: E402
     DECODE,
+    FILL,
     PREFILL,
     attention_ops,
     cache_row,
@@ -50,18 +51,25 @@ Theta = dict[str, Array]
 # What coefficients are drawn to: times over the data sheet's rate, then microseconds. Rough
 # values out of the rows themselves and of llama.cpp's kernels: about 10 vector operations to
 # unpack a weight of 4 bits, matrix units used to a third, some 15 us per layer of launches;
-# a micro-batch filled up with 128 tokens more. The last two of prompts: the share
-# by which matrices and attention took longer for each year that the engine is older. They are
-# for rows of old builds alone; a plan's engine is new.
+# a micro-batch filled up with 128 tokens more. The last three of prompts are for rows of old
+# builds alone, a plan's engine is new: the share by which matrices and attention took longer for
+# each year that the engine is older; and by which AMD's dense quantized products by Vulkan did
+# until January 2026 (llama.cpp pull request 18749: 1.36 to 1.76 times by RADV on the 8060S, and
+# the RX 9060 XT gained too).
 PRIOR = {
     "decode": (1.15, 1.6, 6, 6, 10, 14, 20, 1.5, 3, 12, 30, 100),
-    "prefill": (2.2, 2.8, 0.4, 0.6, 2.8, 4, 1.2, 5, 10, 40, 200, 1, 1, 0.3, 0.3),
+    "prefill": (2.2, 2.8, 0.4, 0.6, 2.8, 4, 1.2, 5, 10, 40, 1, 1, 0.3, 0.3, 0.5),
 }
 # A GPU unpacks a tile once for 64 tokens and more, a processor's dot product for each token: as in
 # answers, where PRIOR has low and grid types at 1.4 and 2 times the others' operations.
-ON_CPU = {"low": 0.4 * 2.8, "grid": 2.8}
+# It multiplies f16 in f32, at 0.4 of what it reaches in 4 to 6 bits (`snugly machine --measure` on
+# a Zen 5: 62 against 123 to 167 GFLOPS a core); and its kernels take at most 16 columns at a time
+# (ggml-cpu.c), of which half are wasted at the end.
+ON_CPU = {"low": 0.4 * 2.8, "grid": 2.8, "float": 2.8 / 0.4, "fill": 8 / FILL}
 # What grew faster with the engine: matrices in f16 go to the makers' own libraries.
-MATRICES, LOOKING = ("quant", "low", "grid", "flat", "experts"), ("attention", "plain")
+DENSE, LOOKING = ("quant", "low", "grid", "flat"), ("attention", "plain")
+MATRICES = (*DENSE, "experts", "fill")
+AMD_TUNED = 0.25  # years before the newest rows: pull request 18749
 BATCH = 2048  # llama-bench's, and Snugly's
 TO_SHARED, TO_PRIOR = 1.5, 1.5  # how strongly a coefficient is drawn
 # Processors half as strongly: two devices stand against PRIOR, which was made for GPUs.
@@ -125,18 +133,19 @@ def prefill_features(row: Row) -> Array:
     place = PREFILL.index("attention" if row.flash_attention else "plain")
     total[place] = tokens * look / rates.matrix
     total[PREFILL.index("layer")] = batches * len(build.weights) * 1e-6
-    total *= overlap(batches, row.count, BATCH // row.ubatch)
-    total[PREFILL.index("hop")] = batches * (row.count - 1) * 1e-6
-    return total / tokens
+    return overlap(batches, row.count, BATCH // row.ubatch) * total / tokens
 
 
 def aged(row: Row) -> Array:
     """Terms of the whole prompt, over its tokens, and of them what an old engine makes slow."""
     total = prefill_features(row)
     prior = dict(zip(PREFILL, PRIOR["prefill"], strict=False))
+    here = row.kind == "vulkan" and "Radeon" in row.device and "amdvlk" not in row.row["backend"]
+    untuned = here and row.age > AMD_TUNED
+    times = ((MATRICES, row.age), (LOOKING, row.age), (DENSE, float(untuned)))
     slow = [
-        row.age * sum(prior[name] * total[PREFILL.index(name)] for name in names)
-        for names in (MATRICES, LOOKING)
+        years * sum(prior[name] * total[PREFILL.index(name)] for name in names)
+        for names, years in times
     ]
     return np.append(total, slow)
 
@@ -285,7 +294,7 @@ def report(phase: str, found: Sequence[Row]) -> tuple[Theta, dict[str, list[floa
     own, x, y = measured(phase, found)
     prior = np.array(PRIOR[phase], dtype=float)
     theta = solve(x, [row.kind for row in own], y, weights_of(own), prior)
-    told_names = (*names, *("old", "old look")[: len(prior) - len(names)])
+    told_names = (*names, *("old", "old look", "old amd")[: len(prior) - len(names)])
     print(f"\n{phase}\n{'':9}" + "".join(f"{name:>10}" for name in told_names))
     for kind, values in theta.items():
         print(f"{kind:9}" + "".join(f"{value:10.2f}" for value in values))

@@ -61,7 +61,6 @@ def timed(processor: Processor, repack: bool) -> Prices:
         0.0,
         table.prompt_layers * processor.layer_seconds,
         0.0,
-        0.0,
         table.decode_spread,
         table.prefill_spread,
     )

@@ -49,7 +49,6 @@ class Prices:
     mixture: float  # the same, more, where there are experts
     prompt_step: float  # per layer and micro-batch
     hop: float  # from this device to the next
-    prompt_hop: float
     decode_spread: tuple[float, float]
     prefill_spread: tuple[float, float]
 
@@ -110,7 +109,6 @@ def by_sheet(processor: Processor, flash: bool) -> Prices:
         table.decode["mixture"] * _US,
         table.prefill["layer"] * _US,
         table.decode["hop"] * _US,
-        table.prefill["hop"] * _US,
         table.decode_spread,
         table.prefill_spread,
     )

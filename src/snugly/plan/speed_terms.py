@@ -19,7 +19,7 @@ DECODE = (
 )  # fmt: skip
 PREFILL = (
     "float", "quant", "low", "grid", "flat", "experts", "read", "attention", "plain", "layer",
-    "hop", "fill", "flow",
+    "fill", "flow",
 )  # fmt: skip
 
 _REST = (0.0,) * (len(PREFILL) - 6)  # of which parts of a model know nothing
