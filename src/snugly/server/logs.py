@@ -10,15 +10,19 @@ import logging
 import logging.handlers
 import queue
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from snugly.history.requests import Asked
 
 FILE_BYTES = 10 * 1024 * 1024  # some 30,000 requests
+_UNREAD_LINES = 1000  # of standard error
+_LAST_SECONDS = 1.0  # for showing the last of them
 FILES = 5  # the present one and four older ones
 _COUNTS = (
     "prompt_tokens", "completion_tokens", "cached_tokens", "wait_ms", "load_ms", "ttft_ms",
@@ -109,14 +113,40 @@ class _File(logging.handlers.RotatingFileHandler):
             print(f"The log {self.baseFilename} cannot be written: {why}.", file=sys.stderr)
 
 
+class _Dropping(logging.handlers.QueueHandler):
+    """What does not fit because nobody reads it is not shown: the file has it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: to say so would have to wait as well."""
+
+
+def _show(lines: "queue.Queue[logging.LogRecord | None]", stream: TextIO) -> None:
+    """Write what comes, until there is None."""
+    out = logging.StreamHandler(stream)
+    while (line := lines.get()) is not None:
+        out.handle(line)
+        lines.task_done()
+
+
+def _wait_for(lines: "queue.Queue[logging.LogRecord | None]") -> None:
+    """Until all is written, or for a second where nobody reads it."""
+    deadline = time.monotonic() + _LAST_SECONDS
+    while lines.unfinished_tasks and time.monotonic() < deadline:
+        time.sleep(0.005)
+    with contextlib.suppress(queue.Full):
+        lines.put_nowait(None)
+
+
 @contextlib.contextmanager
 def logged(path: Path, *, as_json: bool, verbose: bool) -> Iterator[None]:
     """Write the log of a server for as long as the block lasts.
 
-    Standard error shows everything as JSON, or for people warnings (`verbose`: everything). The
-    file is written by a thread of its own, so that a slow disk holds no answer up.
+    Standard error shows everything as JSON, or for people warnings (`verbose`: everything). Each
+    is written by a thread of its own, so that a slow disk, or a pipe that nobody reads, holds no
+    answer up.
     """
-    shown = logging.StreamHandler(sys.stderr)
+    words: queue.Queue[logging.LogRecord | None] = queue.Queue(_UNREAD_LINES)
+    shown = _Dropping(words)
     shown.setFormatter(JsonLines() if as_json else Words())
     shown.setLevel(logging.INFO if as_json or verbose else logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -125,6 +155,7 @@ def logged(path: Path, *, as_json: bool, verbose: bool) -> Iterator[None]:
     kept = logging.handlers.QueueHandler(lines)
     kept.setFormatter(JsonLines())
     listener = logging.handlers.QueueListener(lines, file)
+    threading.Thread(target=_show, args=(words, sys.stderr), daemon=True).start()
     root, ours = logging.getLogger(), logging.getLogger("snugly")
     before = ours.level
     ours.setLevel(logging.INFO)
@@ -138,5 +169,6 @@ def logged(path: Path, *, as_json: bool, verbose: bool) -> Iterator[None]:
         root.removeHandler(shown)
         ours.setLevel(before)
         listener.stop()
+        _wait_for(words)
         with contextlib.suppress(OSError):  # a full disk, once more
             file.close()

@@ -1,9 +1,12 @@
 """What changes while the server runs, what the supervisor is told, what the log holds."""
 
+import contextlib
 import json
 import logging
 import os
 import socket
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +124,34 @@ def test_a_full_disk_does_not_stop_the_log(
         for _ in range(20):
             logging.getLogger("snugly.server").info("x")
     assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe that is full")
+def test_a_pipe_that_nobody_reads_does_not_stop_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    written: list[int] = []
+
+    def work() -> None:
+        with logged(tmp_path / "server.log", as_json=True, verbose=False):
+            for number in range(3000):  # 300 kB: a pipe holds 64
+                logging.getLogger("snugly").error("%s %s", "x" * 50, number)
+            written.append(1)
+
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert written
+        os.set_blocking(reading, False)  # read now, so that nobody waits in a write for ever
+        for _ in range(100):
+            with contextlib.suppress(BlockingIOError):
+                os.read(reading, 65536)
+            time.sleep(0.002)
+    os.close(reading)
+    assert len((tmp_path / "server.log").read_text().splitlines()) == 3000
 
 
 def test_a_record_of_a_server_that_is_gone_counts_for_nothing(tmp_path: Path) -> None:
