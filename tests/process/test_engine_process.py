@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
