@@ -29,7 +29,7 @@ from tests.faults.whole import free_port  # noqa: E402
 from tests.making import LLAMA_PAIRS, gguf_bytes, u32_pair  # noqa: E402
 from tests.server.making import TEMPLATE, fake, stock  # noqa: E402
 
-ROUNDS = 12
+ROUNDS = 24
 TOKENS = 128
 STREAMS, RATE, SECONDS = 64, 50, 10
 
@@ -115,9 +115,10 @@ async def one() -> None:
             ):  # fmt: skip
                 for client in (through, beside):
                     await timed(client, "smollm2")
-                for _ in range(ROUNDS):
-                    found["server"].append(await timed(through, "smollm2"))
-                    found["engine"].append(await timed(beside, "smollm2"))
+                both = [("server", through), ("engine", beside)]
+                for number in range(ROUNDS):  # who comes first changes
+                    for who, client in both[:: 1 if number % 2 else -1]:
+                        found[who].append(await timed(client, "smollm2"))
     middle = {
         who: [statistics.median(row[i] for row in rows) for i in (0, 1)]
         for who, rows in found.items()
