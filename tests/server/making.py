@@ -14,9 +14,10 @@ import uvicorn
 
 from snugly.model.store import Store
 from snugly.server.app import make_app
+from snugly.server.http import http_config
 from snugly.server.ledger import open_ledger
 from snugly.server.service import Service
-from snugly.server.serving import Wish, http_config, listening, policy_of, pool_of
+from snugly.server.serving import listening, policy_of, pool_of
 from snugly.server.shelf import Shelf
 from snugly.settings import Settings, settings
 from tests.making import LLAMA_PAIRS, gguf_bytes, machine, text_pair
@@ -77,7 +78,7 @@ async def served(
     async with open_ledger(config.history) as ledger, pool_of(config, look) as pool:
         service = Service(config, pool, Shelf(Store(config.store)), ledger)
         app = make_app(service, policy_of(config, token, secure=False))
-        server = uvicorn.Server(http_config(app, Wish()))
+        server = uvicorn.Server(http_config(app))
         server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         running = asyncio.create_task(server._serve(sockets=[bound]))
         while not server.started:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from snugly.cli.begun import BEGUN
 from snugly.cli.render import note
 
 
@@ -93,8 +94,9 @@ def serve(
         bound = serving.listening(config.serve_host, config.serve_port)
         if token:
             say(f"The token lies in {token_path(config.history)}.")
+        wish = serving.Wish(tuple(model or ()), cert, key, BEGUN)
         with bound, only_server(config.history):
-            serving.run(config, token, serving.Wish(tuple(model or ()), cert, key), bound, say)
+            serving.run(config, token, wish, bound, say)
 
 
 def _logs(text: str) -> None:

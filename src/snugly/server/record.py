@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
 from snugly.errors import UserError
 from snugly.model import sidecar
 
@@ -37,6 +35,8 @@ def write_record(path: Path, record: Record) -> None:
 
 def read_record(path: Path) -> Record | None:
     """The server that runs; None where there is none, or it was killed."""
+    import psutil  # 30 ms, which a server that starts has better use for
+
     try:
         record = Record(**json.loads(path.read_text(encoding="utf-8")))
         begun = psutil.Process(record.pid).create_time()

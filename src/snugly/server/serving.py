@@ -2,21 +2,15 @@
 
 import asyncio
 import errno
-import gc
 import os
-import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
-from snugly.engine.calibrate_quietly import Quietly
 from snugly.engine.calibrated import calibrated
 from snugly.engine.launch import engine_facts, measured_machine
 from snugly.engine.pool import Pool
@@ -26,6 +20,7 @@ from snugly.engine.seat import NotNow
 from snugly.engine.space import Limits
 from snugly.engine.steering import Load, Steering, work
 from snugly.errors import SnuglyError, UserError
+from snugly.machine.load import Clock
 from snugly.machine.types import Machine
 from snugly.model.lookup import find
 from snugly.model.store import Store
@@ -33,37 +28,35 @@ from snugly.model.types import ModelSpec
 from snugly.plan.choose import choose
 from snugly.plan.types import Need, Plan, Rejected
 from snugly.server.allocator import give_back
-from snugly.server.app import make_app
 from snugly.server.ledger import open_ledger
-from snugly.server.life import Life, Swapped, on_terminal
+from snugly.server.life import Life, Swapped
 from snugly.server.pictures import with_sight
-from snugly.server.protocol import GuardedProtocol
 from snugly.server.security import Policy, check_bind
 from snugly.server.service import Service
 from snugly.server.shelf import Shelf, Volume
 from snugly.settings import Settings
 
-# Longer than any client keeps an idle connection (httpx 5 s, Go 90 s behind proxies, Node 5 s):
-# whoever closes first while the other is just sending makes a failed request.
-_KEEP_ALIVE_SECONDS = 75
-_GRACE_SECONDS = 5
+if TYPE_CHECKING:
+    from snugly.server.http import HttpServer
+
 _ATTEMPTS = 3  # at loading what is to stay, while clients use the memory
 # llama-server looks once a second whether a client is there (HTTP_POLLING_SECONDS in
 # tools/server/server-context.cpp) and hears of it between two batches: 1.5 s at worst.
 _BATCH_SECONDS = 0.5
 _LEAST_BATCH = 128
-# After so many new objects Python looks for cycles among them, in 0.2 ms (a refusal leaves some 80,
-# an answer 20). The command line's 200,000 would keep the garbage of thousands of requests.
-_NEW_OBJECTS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What `snugly serve` was asked for. `models` are loaded at once and stay."""
+    """What `snugly serve` was asked for. `models` are loaded at once and stay.
+
+    `begun`: a clock read at the start (see `pool_of`).
+    """
 
     models: tuple[str, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
+    begun: Clock | None = None
 
 
 def policy_of(config: Settings, token: str, secure: bool) -> Policy:
@@ -116,8 +109,14 @@ def prompt(plan: Plan) -> Plan:
     return replace(plan, setup=replace(plan.setup, batch=min(plan.setup.batch, batch)))
 
 
-def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool:
-    """The pool of this machine, or of the one that `look` sees."""
+def pool_of(
+    config: Settings, look: Callable[[], Machine] | None = None, begun: Clock | None = None
+) -> Pool:
+    """The pool of this machine, or of the one that `look` sees.
+
+    `begun` is a clock read earlier: the first look takes the load since then, and waits less.
+    """
+    clocks = iter((begun,))
     steering = Steering(Load(work)) if config.follow_load else None
 
     def planner(machine: Machine, spec: ModelSpec, need: Need) -> Plan | Rejected:
@@ -132,7 +131,7 @@ def pool_of(config: Settings, look: Callable[[], Machine] | None = None) -> Pool
 
     return Pool(
         with_scores(ENGINES[DEFAULT][1](config)),
-        look or (lambda: measured_machine(config)),
+        look or (lambda: measured_machine(config, next(clocks, None))),
         planner,
         limits_of(config),
         steering=steering,
@@ -147,47 +146,6 @@ def limits_of(config: Settings) -> Limits:
     )  # fmt: skip
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server that returns when it was told to stop, so that models are stopped too.
-
-    The original sends itself the signal again, which ends the process in the middle of that.
-    """
-
-    def __init__(self, config: uvicorn.Config, life: Life) -> None:
-        super().__init__(config)
-        self._life = life
-
-    async def main_loop(self) -> None:
-        """Take requests, and let the supervisor know."""
-        # What is loaded by now stays: a full collection looks at 64,000 objects otherwise, which
-        # takes 36 ms, or ten times that on a busy machine, and all streams wait for it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_NEW_OBJECTS)
-        async with self._life.lived():
-            await super().main_loop()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take SIGINT, SIGTERM and SIGHUP for as long as the block lasts."""
-        taken = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in taken}
-        if sys.platform != "win32":
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _hung_up(self, number: int, frame: FrameType | None) -> None:
-        """Read the settings again; end when it means that our terminal was closed."""
-        if self._life.on_terminal and not on_terminal():
-            self.handle_exit(number, frame)
-        else:
-            self._life.hang_up()
-
-
 async def serve(
     config: Settings, token: str, wish: Wish, bound: socket.socket, say: Callable[[str], None]
 ) -> None:
@@ -199,39 +157,70 @@ async def serve(
     secure = wish.certificate is not None
     policy = policy_of(config, token, secure)
     shelf = Shelf(Store(config.store))
-    async with open_ledger(config.history) as ledger, pool_of(config) as pool:
+    async with open_ledger(config.history) as ledger, pool_of(config, begun=wish.begun) as pool:
         service = Service(config, pool, shelf, ledger)
         first = [await _named(service, ref) for ref in wish.models]
         service.default_ref = first[0].name if first else ""
-        front = Swapped(make_app(service, policy))
-
-        def adopt(changes: dict[str, Any]) -> None:
-            service.config = replace(service.config, **changes)
-            service.admission.bound = service.config.serve_queue
-            pool.limit(limits_of(service.config))
-            front.app = make_app(service, policy_of(service.config, token, secure))
-
-        server = _Server(http_config(front, wish), Life(config, secure, adopt))
-        scheme = "https" if secure else "http"
-        say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
         # Requests are taken while the first models load, and wait for them; signals too.
         loading = asyncio.create_task(_load_first(service, first, say))
-        alone = pool.steering.left_alone if pool.steering else nullcontext
-        quiet = Quietly(config, lambda: measured_machine(config), pool.residents, alone)
-        measuring = asyncio.create_task(quiet.run()) if config.calibrate_quietly else None
-        loading.add_done_callback(lambda _: _end_if_failed(server, loading))
+        tasks = {loading}
         try:
+            # In a thread, so that the first model goes on loading meanwhile.
+            await asyncio.to_thread(_import_the_rest)
+            from snugly.server.http import HttpServer, http_config
+
+            front = _Front(service, policy)
+            served = http_config(front, wish.certificate, wish.key)
+            server = HttpServer(served, Life(config, secure, front.adopt))
+            scheme = "https" if secure else "http"
+            say(f"Listening on {scheme}://{_shown(config.serve_host)}:{config.serve_port}")
+            loading.add_done_callback(lambda _: _end_if_failed(server, loading))
+            if config.calibrate_quietly:
+                tasks.add(asyncio.create_task(_quietly(config, pool)))
             await server.serve(sockets=[bound])
         finally:
-            left = {task for task in (loading, measuring) if task is not None}
-            for task in left:
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait(left)
+            await asyncio.wait(tasks)
         if not loading.cancelled():
             loading.result()
 
 
-def _end_if_failed(server: uvicorn.Server, loading: "asyncio.Task[None]") -> None:
+def _import_the_rest() -> None:
+    """What answers requests and measures, none of which is needed to load a model."""
+    for name in ("snugly.server.http", "snugly.server.app", "snugly.engine.calibrate_quietly"):
+        import_module(name)
+
+
+class _Front(Swapped):
+    """The app of a server, which is another one when settings have changed."""
+
+    def __init__(self, service: Service, policy: Policy) -> None:
+        from snugly.server.app import make_app
+
+        super().__init__(make_app(service, policy))
+        self._service, self._policy = service, policy
+
+    def adopt(self, changes: dict[str, Any]) -> None:
+        """Go by these settings from now on."""
+        from snugly.server.app import make_app
+
+        service = self._service
+        service.config = replace(service.config, **changes)
+        service.admission.bound = service.config.serve_queue
+        service.pool.limit(limits_of(service.config))
+        policy = policy_of(service.config, self._policy.token, self._policy.secure)
+        self.app = make_app(service, policy)
+
+
+async def _quietly(config: Settings, pool: Pool) -> None:
+    from snugly.engine.calibrate_quietly import Quietly
+
+    alone = pool.steering.left_alone if pool.steering else nullcontext
+    await Quietly(config, lambda: measured_machine(config), pool.residents, alone).run()
+
+
+def _end_if_failed(server: "HttpServer", loading: "asyncio.Task[None]") -> None:
     """What was to stay and cannot be loaded is no server that a person asked for."""
     if not loading.cancelled() and loading.exception() is not None:
         server.should_exit = True
@@ -264,24 +253,6 @@ async def _load_first(
 
 def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def http_config(app: Any, wish: Wish) -> uvicorn.Config:
-    """How uvicorn is to serve the app."""
-    return uvicorn.Config(
-        app,
-        http=GuardedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        ssl_certfile=wish.certificate,
-        ssl_keyfile=wish.key,
-    )
 
 
 def run(
