@@ -30,10 +30,12 @@ from speed_rows import Row, base, rows  # noqa: E402
 from snugly.plan.speed_prices import rates_of  # noqa: E402
 from snugly.plan.speed_terms import (  # noqa: E402
     DECODE,
+    FAMILIES,
     FILL,
     PREFILL,
     attention_ops,
     cache_row,
+    cache_term,
     decode_terms,
     experts_share,
     fill_term,
@@ -43,6 +45,7 @@ from snugly.plan.speed_terms import (  # noqa: E402
     prefill_terms,
     read_term,
     touched,
+    weights_in,
 )
 
 Array = NDArray[np.float64]
@@ -51,14 +54,15 @@ Theta = dict[str, Array]
 # What coefficients are drawn to: times over the data sheet's rate, then microseconds. Rough
 # values out of the rows themselves and of llama.cpp's kernels: about 10 vector operations to
 # unpack a weight of 4 bits, matrix units used to a third, some 15 us per layer of launches;
-# a micro-batch filled up with 128 tokens more. The last three of prompts are for rows of old
+# a micro-batch filled up with 128 tokens more. The last four of prompts are for rows of old
 # builds alone, a plan's engine is new: the share by which matrices and attention took longer for
-# each year that the engine is older; and by which AMD's dense quantized products by Vulkan did
-# until January 2026 (llama.cpp pull request 18749: 1.36 to 1.76 times by RADV on the 8060S, and
-# the RX 9060 XT gained too).
+# each year that the engine is older; matrices that go over the memory bus in f16 (COPIED), at the
+# price of all weights that do; and the share by which AMD's dense quantized products by Vulkan took
+# longer until January 2026 (llama.cpp pull request 18749: 1.36 to 1.76 times by RADV on the 8060S,
+# and the RX 9060 XT gained too).
 PRIOR = {
     "decode": (1.15, 1.6, 6, 6, 10, 14, 20, 1.5, 3, 12, 30, 100),
-    "prefill": (2.2, 2.8, 0.4, 0.6, 2.8, 4, 1.2, 5, 10, 40, 1, 1, 0.3, 0.3, 0.5),
+    "prefill": (2.2, 2.8, 0.4, 0.6, 2.8, 4, 1.2, 5, 10, 40, 1, 1, 1.2, 0.3, 0.3, 1.2, 0.5),
 }
 # A GPU unpacks a tile once for 64 tokens and more, a processor's dot product for each token: as in
 # answers, where PRIOR has low and grid types at 1.4 and 2 times the others' operations.
@@ -69,6 +73,12 @@ ON_CPU = {"low": 0.4 * 2.8, "grid": 2.8, "float": 2.8 / 0.4, "fill": 8 / FILL}
 # What grew faster with the engine: matrices in f16 go to the makers' own libraries.
 DENSE, LOOKING = ("quant", "low", "grid", "flat"), ("attention", "plain")
 MATRICES = (*DENSE, "experts", "fill")
+# Where dense quantized matrices were written to memory in f16 and multiplied by the maker's library
+# (from 33 or 64 tokens on), and how old an engine is that did so: CUDA until June 2024 (llama.cpp
+# pull requests 7676, 7860), ROCm on RDNA 3 until December 2025 (17576). Routed experts are not
+# counted: few tokens of a micro-batch meet any one of them.
+COPIED = {"cuda": 1.9, "rocm": 0.3}
+COPY = 2 * 2  # bytes of a weight, written and read
 AMD_TUNED = 0.25  # years before the newest rows: pull request 18749
 BATCH = 2048  # llama-bench's, and Snugly's
 TO_SHARED, TO_PRIOR = 1.5, 1.5  # how strongly a coefficient is drawn
@@ -132,6 +142,9 @@ def prefill_features(row: Row) -> Array:
     look = sum(attention_ops(build, it) * min(mean, it.window or mean) for it in build.layers)
     place = PREFILL.index("attention" if row.flash_attention else "plain")
     total[place] = tokens * look / rates.matrix
+    if row.flash_attention:
+        looked = sum(cache_row(it) * min(mean, it.window or mean) for it in build.layers)
+        total[PREFILL.index("cache")] = tokens * cache_term(looked, rates)
     total[PREFILL.index("layer")] = batches * len(build.weights) * 1e-6
     return overlap(batches, row.count, BATCH // row.ubatch) * total / tokens
 
@@ -140,14 +153,36 @@ def aged(row: Row) -> Array:
     """Terms of the whole prompt, over its tokens, and of them what an old engine makes slow."""
     total = prefill_features(row)
     prior = dict(zip(PREFILL, PRIOR["prefill"], strict=False))
+    copied = copies(row)
+    if copied:  # a product in f16, which does not age
+        rates = rates_of(row.processor)
+        flat, quant = PREFILL.index("flat"), PREFILL.index("quant")
+        dense = total[quant] + total[flat] * rates.flat / rates.matrix
+        total[PREFILL.index("float")] += dense
+        total[[PREFILL.index(name) for name in DENSE]] = 0.0
     here = row.kind == "vulkan" and "Radeon" in row.device and "amdvlk" not in row.row["backend"]
     untuned = here and row.age > AMD_TUNED
-    times = ((MATRICES, row.age), (LOOKING, row.age), (DENSE, float(untuned)))
-    slow = [
-        years * sum(prior[name] * total[PREFILL.index(name)] for name in names)
-        for names, years in times
-    ]
-    return np.append(total, slow)
+
+    def slow(names: Sequence[str], years: float) -> float:
+        return years * sum(prior[name] * total[PREFILL.index(name)] for name in names)
+
+    old = slow(MATRICES, row.age), slow(LOOKING, row.age), copied, slow(DENSE, float(untuned))
+    return np.append(total, old)
+
+
+def copies(row: Row) -> float:
+    """Seconds of a token in which dense quantized matrices go to memory in f16 and come back."""
+    if row.kind not in COPIED or row.age < COPIED[row.kind]:
+        return 0.0
+    counts = Counter(id(layer) for layer in row.build.weights)
+    layers = {id(layer): weights_in(layer.dense) for layer in row.build.weights}
+    weights = sum(
+        counts[key] * (sum(found[name] for name in FAMILIES) - found["float"])
+        for key, found in layers.items()
+    )
+    batches = -(-row.prompt // row.ubatch)
+    seconds = batches * COPY * weights / rates_of(row.processor).bandwidth
+    return overlap(batches, row.count, BATCH // row.ubatch) * seconds / row.prompt
 
 
 def solve(x: Array, kinds: Sequence[str], y: Array, weights: Array, prior: Array) -> Theta:
@@ -294,7 +329,7 @@ def report(phase: str, found: Sequence[Row]) -> tuple[Theta, dict[str, list[floa
     own, x, y = measured(phase, found)
     prior = np.array(PRIOR[phase], dtype=float)
     theta = solve(x, [row.kind for row in own], y, weights_of(own), prior)
-    told_names = (*names, *("old", "old look", "old amd")[: len(prior) - len(names)])
+    told_names = (*names, *("old", "old look", "old copy", "old amd")[: len(prior) - len(names)])
     print(f"\n{phase}\n{'':9}" + "".join(f"{name:>10}" for name in told_names))
     for kind, values in theta.items():
         print(f"{kind:9}" + "".join(f"{value:10.2f}" for value in values))

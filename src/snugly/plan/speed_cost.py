@@ -270,7 +270,11 @@ def prompt_look(back: tuple[Back, ...], prices: Looking, tokens: int) -> float:
     """Seconds per token of a prompt of looking back on what is before it, half of it on average."""
     mean = tokens / 2
     return sum(
-        (one.ops * prices.prompt_op + one.heads * prices.prompt_head)
+        (
+            one.ops * prices.prompt_op
+            + one.heads * prices.prompt_head
+            + (one.narrow + one.wide) * prices.prompt_element
+        )
         * (mean if not one.window or mean < one.window else one.window)
         for one in back
     )

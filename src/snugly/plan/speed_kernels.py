@@ -91,7 +91,7 @@ def _looking(rates: Timed, half: Kernel, threads: int) -> Looking:
     narrow, wide = (table.cache / cache.read_bytes_per_s for cache in caches)
     return Looking(
         narrow, wide, table.attention * head, table.attention * op,
-        table.prompt_attention * prompt_head, table.prompt_attention * prompt_op, threads,
+        table.prompt_attention * prompt_head, table.prompt_attention * prompt_op, 0.0, threads,
     )  # fmt: skip
 
 

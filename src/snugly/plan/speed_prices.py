@@ -8,6 +8,7 @@ from snugly.model.types import Bytes
 from snugly.plan.speed_table import coefficients
 from snugly.plan.speed_terms import (
     Rates,
+    cache_term,
     decode_terms,
     fill_term,
     flow_term,
@@ -32,6 +33,7 @@ class Looking(NamedTuple):
     token_op: float  # per operation
     prompt_head: float  # the same for a prompt's tokens
     prompt_op: float
+    prompt_element: float  # of the cache, of a tile of queries one's share
     workers: float  # threads among which an answer's cells are dealt in equal parts, used or not
 
 
@@ -97,13 +99,14 @@ def by_sheet(processor: Processor, flash: bool) -> Prices:
         return filled + table.prefill["read"] * read_term(part, rates)
 
     cache = table.decode["cache" if flash else "plain"] / rates.bandwidth
+    tiled = table.prefill["cache"] * cache_term(1, rates) if flash else 0.0
     attention = table.prefill["attention" if flash else "plain"] / rates.matrix
     return Prices(
         priced(token),
         priced(prompt),
         read,
         lambda part: 0.0,
-        Looking(cache, cache, 0.0, 0.0, 0.0, attention, 1.0),
+        Looking(cache, cache, 0.0, 0.0, 0.0, attention, tiled, 1.0),
         table.prefill["flow"] * flow_term(1, rates),
         table.decode["layer"] * _US,
         table.decode["mixture"] * _US,

@@ -19,7 +19,7 @@ DECODE = (
 )  # fmt: skip
 PREFILL = (
     "float", "quant", "low", "grid", "flat", "experts", "read", "attention", "plain", "layer",
-    "fill", "flow",
+    "fill", "flow", "cache",
 )  # fmt: skip
 
 _REST = (0.0,) * (len(PREFILL) - 6)  # of which parts of a model know nothing
@@ -29,6 +29,10 @@ FILL = 128
 # Between matrices a token's activations are written and read: norms, rotations, sums, halves
 # of the feed-forward, some 20 times the embedding's width in f32 per layer.
 FLOW = 20 * 4
+# Flash attention reads keys and values, f16 by then, once per tile of queries (ggml-cuda/fattn.cu,
+# ggml-vulkan.cpp and ggml-cpu: 64 of them, less for wide heads). Query heads of one group do so
+# together: where a tile holds them all it has fewer positions, and its neighbours run beside it.
+TILE = 64
 FAMILIES = ("float", "q8", "k", "low", "grid")
 _BYTES_PER_WEIGHT = {name: size / count for name, count, size in TENSOR_TYPES.values()}
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -114,6 +118,11 @@ def fill_term(part: Bytes, rates: Rates) -> float:
 def flow_term(embedding_length: int, rates: Rates) -> float:
     """Seconds in which a token's activations of one layer cross the memory bus."""
     return FLOW * embedding_length / rates.bandwidth
+
+
+def cache_term(elements: float, rates: Rates) -> float:
+    """Seconds in which a token of a prompt reads its share of `elements` of the cache."""
+    return 2 * elements / TILE / rates.bandwidth
 
 
 def overlap(batches: int, stages: int, together: int) -> float:

@@ -80,6 +80,27 @@ def test_an_engines_age_counts_for_old_rows_alone(fit: Any, rows: Any) -> None:
     assert {row.age for row in told} == {0.0, 0.8, 2.0}
 
 
+def test_old_engines_copy_dense_quantized_matrices(fit: Any, rows: Any) -> None:
+    copied = {(row.kind, row.age) for row in rows[0] if fit.copies(row)}
+    assert copied == {("cuda", 2.0), ("rocm", 0.8)}
+    row = next(row for row in rows[0] if fit.copies(row) and row.quant == "Q4_0")
+    old = fit.aged(row)
+    assert old[fit.PREFILL.index("flat")] == 0
+    assert old[fit.PREFILL.index("float")] > 0
+    whole = 4 * 6.5e9 / 256e9 / row.prompt  # Llama 2 7B's layers, by the 8060S
+    assert fit.copies(row) == pytest.approx(-(-row.prompt // row.ubatch) * whole, rel=0.02)
+
+
+def test_a_prompt_reads_the_cache_again_for_each_tile(fit: Any, rows: Any) -> None:
+    place = fit.PREFILL.index("cache")
+    deep = next(row for row in rows[0] if row.prompt_depth and "llama-2-7b" in row.row["model"])
+    mean = deep.prompt_depth + deep.prompt / 2
+    cache = 2 * 32 * 32 * 256 * mean / 64 / deep.processor.bandwidth_bytes_per_s.value
+    assert fit.prefill_features(deep)[place] == pytest.approx(cache)
+    plain = next(row for row in rows[0] if not row.flash_attention)
+    assert fit.prefill_features(plain)[place] == 0
+
+
 def test_the_fit_is_the_least_of_what_is_allowed(fit: Any) -> None:
     random = np.random.default_rng(1)
     for _ in range(20):

@@ -67,7 +67,7 @@ def test_rows_of_a_repacked_type_cost_nothing() -> None:
 def test_threads_have_as_many_cells_each_whether_filled_or_not() -> None:
     """At 522 positions there are 768 cells, 384 for each of two threads: one has 138 to do."""
     back = (Back(0, 0.0, 0.0, 0.0, 1.0),)
-    one = Looking(0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1)
+    one = Looking(0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1)
     two = one._replace(workers=2)
     assert looked_back(back, one, 522, 2.0) == 522
     assert looked_back(back, two, 522, 2.0) == 768
