@@ -1,7 +1,7 @@
 """Predicted beside peak resident memory of the engine.
 
     python bench/memory.py [--engine native] [--contexts 2048,8192,32768] [--types F16,Q8_0]
-                           [--fill TOKENS] [--keep FILE] [--threads N] [MODEL.gguf ...]
+                           [--fill TOKENS] [--keep FILE] [--threads N] [--slots N] [MODEL.gguf ...]
     python bench/memory.py --gateway
 
 Each model at each context that it was trained for and with each type of cache, with nearly
@@ -11,6 +11,8 @@ embedded default.
 --fill: prompts of so many tokens at most. The engine zeroes the cache when it starts, so all of
 it is in memory from then on; what a longer prompt touches more is the mask of the compute
 buffer, 2 bytes per cell of the cache and token of a micro-batch.
+--slots: the context is filled by so many prompts at once, which share its cells. All of it is in
+use then as well, and attention, the longest part of a long prompt, looks at a part of it only.
 --threads: where other programs compute too, one thread is quicker than two that wait for each
 other; a thread's own memory is some KiB.
 --keep: rows are added to this file as they are measured, and those in it are not measured again.
@@ -29,6 +31,7 @@ from workload import default_model, header
 
 from snugly.chat.types import ChatRequest, Message
 from snugly.engine.registry import ENGINES
+from snugly.engine.types import Running
 from snugly.machine.detect import detect
 from snugly.model.build import build_of
 from snugly.model.spec import read_spec
@@ -65,17 +68,25 @@ def plan_for(spec: ModelSpec, setup: Setup, name: str, many: int = 0) -> Plan:
 
 async def peak(plan: Plan, name: str, fill: int) -> float:
     """Peak MiB of one run with the context nearly full, or `fill` tokens of it."""
-    words = min(fill, plan.context) - 300
-    request = ChatRequest((Message("user", "word " * words),), max_tokens=30)
+    many = plan.setup.n_seq
+    words = min(fill, plan.context) // many - 300
+    requests = [
+        ChatRequest((Message("user", f"{number} " + "word " * words),), max_tokens=30)
+        for number in range(many)
+    ]
     # A prompt that fills the context of a slow machine takes its time.
     patient = replace(settings(), engine_silence_seconds=3000.0)
     running = await ENGINES[name][1](patient).start(plan)
     try:
-        async for _ in running.stream(request):
-            pass
+        await asyncio.gather(*(_heard(running, request) for request in requests))
         return (running.peak_bytes() or 0) / MiB
     finally:
         await running.stop()
+
+
+async def _heard(running: Running, request: ChatRequest) -> None:
+    async for _ in running.stream(request):
+        pass
 
 
 def main() -> None:
@@ -87,6 +98,7 @@ def main() -> None:
     parser.add_argument("--fill", type=int, default=1 << 30)
     parser.add_argument("--keep", default="")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--gateway", action="store_true")
     asked = parser.parse_args()
     if asked.gateway:
@@ -108,7 +120,8 @@ def main() -> None:
                     continue
                 line = next((line for line in done if line.startswith(start)), "")
                 if not line:
-                    line = start + row(spec, Setup(context, kv_type=type_name), asked)
+                    setup = Setup(context, asked.slots, kv_type=type_name)
+                    line = start + row(spec, setup, asked)
                     if kept:
                         with kept.open("a", encoding="utf-8") as file:
                             file.write(line + "\n")
