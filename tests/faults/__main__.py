@@ -45,7 +45,7 @@ What must not go wrong, what was done to make it, and what came of it. Printed a
 it was broken off and takes what FILE has. The same rows run with small counts in `pytest`
 (tests/faults). Rows about engines use one that misbehaves on request (tests/fake_engine.py) unless
 they say that it is SmolLM2; figures of those depend on what else the machine does. The last column
-is the last commit of src/snugly that the row saw.
+is the last commit of the sources that the row saw.
 
 | row | fault | must happen | figure | | commit |
 |---|---|---|---|---|---|
