@@ -240,7 +240,8 @@ class Pool:
         """Stop what nobody has used for long, and notice what died."""
         while True:
             await asyncio.sleep(_REAP_SECONDS)
-            await self._steer()
+            with contextlib.suppress(OSError):  # a load that cannot be read ends nothing
+                await self._steer()
             for seat in tuple(self._seats.values()):
                 if seat.lock.locked() or seat.running is None:
                     continue

@@ -15,7 +15,7 @@ def give_back() -> None:
     glibc raises that bound by itself to the largest piece that was ever freed. From then on
     such pieces come from a heap of their thread's own, and each keeps up to twice as much free:
     what reads a model's header or checks a saved state left 3.2 MB in each of six threads
-    (docs/reliability.md). To name a bound ends that. Does nothing where there is no glibc.
+    (docs/journal.md). To name a bound ends that. Does nothing where there is no glibc.
     """
     if sys.platform != "linux":
         return
