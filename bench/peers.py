@@ -8,9 +8,10 @@
 result to `--results` (a JSON line each): what stands there is not measured again, so it may be
 interrupted. The llama-server is the one that `snugly engine` finds, or `--server`; with `--ours`
 Snugly runs another one, which is how what `snugly engine build` compiles (docs/engines.md) stands
-beside llama.cpp as everybody compiles it. `limits`
-says what share of the machine's measured rates the engine reaches (`snugly machine --measure`
-first). `table` prints everything as Markdown; with --write into docs/performance.md.
+beside llama.cpp as everybody compiles it. `limits` says what share of the machine's rates is used:
+of memory (`snugly machine --measure` first) and of 8-bit products, by bench/int8_rate.cpp, which
+does nothing else (a C++ compiler is needed). `table` prints everything as Markdown; with --write
+into docs/performance.md.
 
 Each work begins with nothing remembered: `snugly cache purge` runs before it, on this machine's own
 cache of prompts.
@@ -30,6 +31,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -222,6 +224,10 @@ def limits(models: list[str], every: list[dict[str, Any]]) -> None:
     """Shares of the measured rates of memory and of 8-bit products that the work reaches."""
     config = settings()
     rates = load_rates(detect(config.store), config.cache)
+    bandwidth = max(r.or_else(0.0) for _, r in rates.bandwidth_bytes_per_s) if rates else 0.0
+    products, instruction = int8_rate()
+    print(f"memory {bandwidth / 1e9:.1f} GB/s")
+    print(f"8-bit products {products / 1e12:.2f} Tops/s ({instruction})")
     for path in models:
         spec = read_spec(path)
         name = Path(path).stem
@@ -233,18 +239,29 @@ def limits(models: list[str], every: list[dict[str, Any]]) -> None:
                 continue
             read = spec.weight_bytes * statistics.median(decode)
             done = 2 * spec.n_params * statistics.median(prefill)
-            reads = f"decode {read / 1e9:6.1f} GB/s{_share(read, rates, True)}"
-            does = f"prefill {done / 1e12:.3f} Tops/s{_share(done, rates, False)}"
-            print(f"{name[:28]:<29}{who:<7}{reads}, {does}")
+            reads = f"decode {read / 1e9:6.1f} GB/s ({read / bandwidth:.0%})" if bandwidth else ""
+            does = f"prefill {done / 1e12:.3f} Tops/s ({done / products:.0%})" if products else ""
+            print(f"{name[:28]:<29}{who:<7}{reads}  {does}")
 
 
-def _share(value: float, rates: Any, memory: bool) -> str:
-    """What part of the machine's measured rate that is; nothing where it was not measured."""
-    if rates is None:
-        return ""
-    best = max(r.or_else(0.0) for _, r in rates.bandwidth_bytes_per_s) if memory else 0.0
-    best = best or rates.int8_ops.or_else(0.0)
-    return f" ({value / best:.0%} of {best / (1e9 if memory else 1e12):.2f})" if best else ""
+def int8_rate() -> tuple[float, str]:
+    """Operations/s of the widest instruction for 8-bit products on all cores, and its name.
+
+    0 and why, where no compiler is there or it knows none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(Path(folder) / "int8_rate")
+        source = str(Path(__file__).with_name("int8_rate.cpp"))
+        flags = ("-O3", "-march=native", "-pthread")
+        try:
+            subprocess.run(["c++", *flags, source, "-o", program], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            return 0.0, str(error)
+        said = subprocess.run(
+            [program, str(os.cpu_count())], check=True, capture_output=True, text=True
+        )
+    value, _, name = said.stdout.strip().partition(" ")
+    return float(value), name
 
 
 def write(text: str) -> None:

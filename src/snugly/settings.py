@@ -1,15 +1,16 @@
 """One frozen settings object: defaults, then the TOML file, then SNUGLY_* variables.
 
-pydantic checks what is neither plain text nor a folder, and is imported only then: it takes
-longer than most commands.
+What is right as it stands is taken; pydantic turns the rest into its type or says what is wrong,
+and is imported only then: it takes longer than most commands.
 """
 
+import operator
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import platformdirs
 
@@ -189,6 +190,8 @@ class Settings:
 NAMES = tuple(one.name for one in fields(Settings))
 _LISTS = tuple(one.name for one in fields(Settings) if one.default == ())
 _BOUNDS = {one.name: one.metadata["bounds"] for one in fields(Settings)}
+_FOLDERS = (Path, Path | None)
+_HOLDS = {"gt": operator.gt, "ge": operator.ge, "le": operator.le}  # pydantic's names
 
 
 def _unknown(key: str, where: str) -> UserError:
@@ -273,15 +276,27 @@ def _of_file(file: Path) -> dict[str, Any]:
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
-    """The values in their types and within their bounds. Any text is text, or a folder."""
+    """The values in their types and within their bounds."""
     hints = get_type_hints(Settings)
-    plain = {
-        key: hints[key](value)
-        for key, value in given.items()
-        if hints[key] in (str, Path) and isinstance(value, str)
-    }
-    others = {key: value for key, value in given.items() if key not in plain}
-    return plain | (_validated(others, hints) if others else {})
+    found: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, value in given.items():
+        if isinstance(value, str) and hints[key] in _FOLDERS:
+            found[key] = Path(value)
+        elif _is_right(value, hints[key], _BOUNDS[key]):
+            found[key] = value
+        else:
+            others[key] = value
+    return found | (_validated(others, hints) if others else {})
+
+
+def _is_right(value: Any, hint: Any, bounds: dict[str, float]) -> bool:
+    """Whether a value needs no pydantic, neither to become its type nor to say what is wrong."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if type(value) is not hint or hint not in (str, bool, int, float):
+        return False
+    return all(_HOLDS[name](value, bound) for name, bound in bounds.items())
 
 
 def _validated(given: dict[str, Any], hints: dict[str, Any]) -> dict[str, Any]:
