@@ -6,6 +6,8 @@ models. For a few plain architectures this does what a layer takes and gives bac
 layers, for what comes in for them comes with the last matrix taken over.
 """
 
+from typing import NamedTuple
+
 from snugly.model.types import Attention, Build, Bytes
 from snugly.plan.batch import Batch
 from snugly.plan.profile import Profile
@@ -68,6 +70,21 @@ def _listed(profile: Profile) -> bool:
     return taken == {short for name, short in MATRICES.items() if name in named}
 
 
+class _Where(NamedTuple):
+    """What of a layer's steps depends on where it lies."""
+
+    kind: Attention
+    next: str  # what the state of the next layer needs
+    copied: str
+    left: bool  # attention, to the CPU
+    attends: bool  # any layer after it
+    masked: bool  # any after it looks at the same mask
+    handed: str
+    is_first: bool
+    is_last: bool
+    is_placed: bool
+
+
 class _Replay:
     """One model in one setup: what each layer takes and gives back, and what that needed."""
 
@@ -82,10 +99,22 @@ class _Replay:
             for index, kind in enumerate(profile.kinds)
         }
         self.room = Room()
-        self.known: dict[tuple[State, Attention, Bytes, str], tuple[State, int]] = {}
+        # Of each layer: which of the model's sorts it is of.
+        numbers: dict[tuple[Attention, Bytes], int] = {}
+        weights = profile.build.weights
+        self.sorts = [
+            numbers.setdefault((kind, of_layer.dense), len(numbers))
+            for kind, of_layer in zip(self.layers, weights, strict=True)
+        ]
+        self.written: dict[_Where, str] = {}
+        # States by number: each is looked up in every layer, and long.
+        self.states: list[State] = []
+        self.numbers: dict[State, int] = {}
+        # State, kind or sort of layer, steps: state after it, and the most in use.
+        self.known: dict[tuple[int, Attention | int, str], tuple[int, int]] = {}
         self.found: dict[tuple[int, int], int] = {}
         self.room.run(self.listed.start, self.sizes[self.cached])
-        self.before = [(self.room.state(), self.room.top)]  # each layer, all taken over
+        self.before = [(self._number(), self.room.top)]  # each layer, all taken over
 
     def most(self, layers: int, end: int) -> int:
         """The most in use when `layers` are taken over and those up to `end` are its own."""
@@ -104,43 +133,69 @@ class _Replay:
             most = max(most, top)
         return most
 
-    def _after(self, state: State, index: int, layers: int, end: int) -> tuple[State, int]:
+    def _number(self) -> int:
+        """The room as it is now, by its number."""
+        state = self.room.state()
+        found = self.numbers.setdefault(state, len(self.states))
+        if found == len(self.states):
+            self.states.append(state)
+        return found
+
+    def _after(self, state: int, index: int, layers: int, end: int) -> tuple[int, int]:
         """The room after one layer, and the most that was in use."""
         own = index >= layers
-        kind, dense = self.layers[index], () if own else self.profile.build.weights[index].dense
+        kind = self.layers[index]
         steps = self._steps(index, layers, end)
-        key = state, kind, dense, steps
-        if key not in self.known:
+        key = state, kind if own else self.sorts[index], steps
+        found = self.known.get(key)
+        if found is None:
+            dense = () if own else self.profile.build.weights[index].dense
             here = dict.fromkeys(_HERE + _CACHES * self.kept_here if own else (), 0)
             named = self._whole(kind).split()
             sizes = self.sizes[kind] | matrices(self.profile, dense, named) | here
-            self.room.resume(state)
+            self.room.resume(self.states[state])
             self.room.run(steps, sizes)
-            self.known[key] = self.room.state(), self.room.top
-        return self.known[key]
+            found = self.known[key] = self._number(), self.room.top
+        return found
 
     def _steps(self, index: int, layers: int, end: int) -> str:
         """What one layer does, of which the first `layers` are taken over."""
-        kind, listed = self.layers[index], self.listed
-        stateful = self._stateful(index + 1)
-        left = self._left(index, layers)
+        kind, stateful = self.layers[index], self._stateful(index + 1)
         copied = _COPIED if self.kept_here and stateful and layers <= index + 1 < end else ""
-        again = self._masked(kind, index + 1, layers, end)
-        words = self._words(index, kind) | {
-            "next": copied and f"{copied} +next {'' if self._looks_up(index + 2, end) else '-rs'}",
-            "cache": "" if left else f"+ck +cv {mask(kind)} {copied} +attended",
-            "back": "+back" if left else "",
-            "placed": "" if self._attends(index + 1, max(layers, end)) else _PLACED,
-            "over": "" if again else f"-{mask(kind)[1:]}",
-            "last_k": "" if again else of_kind(kind, "-kturn"),
-            "last_v": "" if again else of_kind(kind, "-vturn"),
-            "handed": self._handed(layers, end) if index + 1 == layers < end else "",
+        each = NO_PLACE.get(self.profile.build.architecture, 0)
+        where = _Where(
+            kind,
+            next=copied and f"{copied} +next {'' if self._looks_up(index + 2, end) else '-rs'}",
+            copied=copied,
+            left=self._left(index, layers),
+            attends=self._attends(index + 1, max(layers, end)),
+            masked=self._masked(kind, index + 1, layers, end),
+            handed=self._handed(layers, end) if index + 1 == layers < end else "",
+            is_first=index == 0,
+            is_last=index + 1 == len(self.layers),
+            is_placed=not each or (index + 1) % each != 0,
+        )
+        found = self.written.get(where)
+        if found is None:
+            found = self.written[where] = self._written(where)
+        return found
+
+    def _written(self, where: "_Where") -> str:
+        kind, over = where.kind, where.masked
+        words = self._words(where.is_first, kind) | {
+            "next": where.next,
+            "cache": "" if where.left else f"+ck +cv {mask(kind)} {where.copied} +attended",
+            "back": "+back" if where.left else "",
+            "placed": "" if where.attends else _PLACED,
+            "over": "" if over else f"-{mask(kind)[1:]}",
+            "last_k": "" if over else of_kind(kind, "-kturn"),
+            "last_v": "" if over else of_kind(kind, "-vturn"),
+            "handed": where.handed,
         }
         steps = self._whole(kind)
-        if index + 1 == len(self.layers):
-            steps = steps.removesuffix(listed.forward)
-        each = NO_PLACE.get(self.profile.build.architecture, 0)
-        if each and (index + 1) % each == 0:
+        if where.is_last:
+            steps = steps.removesuffix(self.listed.forward)
+        if not where.is_placed:
             steps = steps.replace("+rq -q", "q>rq").replace("+rk -k", "k>rk")
         return steps.format(**words)
 
@@ -177,11 +232,11 @@ class _Replay:
         )
         return f"{steps} {listed.forward}"
 
-    def _words(self, index: int, kind: Attention) -> dict[str, str]:
+    def _words(self, is_first: bool, kind: Attention) -> dict[str, str]:
         architecture = self.profile.build.architecture
         tuned = any(name == "rope_freqs" for name, _, _ in self.profile.build.widths)
         words = TUNED if tuned else BIASED if architecture in WITH_BIAS else AS_IS
-        words = words | {"mask": mask(kind)} | ({"ahead": "+wv"} if tuned and index else {})
+        words = words | {"mask": mask(kind)} | ({"ahead": "+wv"} if tuned and not is_first else {})
         return {key: of_kind(kind, steps) for key, steps in words.items()}
 
     def _handed(self, layers: int, end: int) -> str:

@@ -4,6 +4,9 @@ Source: llama.cpp ggml/src/ggml-alloc.c (the smallest hole that fits, of two ali
 else the end).
 """
 
+from bisect import bisect
+from functools import lru_cache
+
 _ALIGN = 128  # bytes; ggml-cuda.cu, ggml_backend_cuda_buffer_type_get_alignment
 # What is in use: the end, the holes, and each name's block.
 State = tuple[int, tuple[tuple[int, int], ...], tuple[tuple[str, tuple[int, int]], ...]]
@@ -37,15 +40,18 @@ class Room:
     def give(self, name: str) -> None:
         """Give back what `name` took; holes side by side become one."""
         offset, size = self.used.pop(name)
-        holes: list[tuple[int, int]] = []
-        for hole in sorted([*self.holes, (offset, size)]):
-            if holes and sum(holes[-1]) == hole[0]:
-                holes[-1] = holes[-1][0], holes[-1][1] + hole[1]
-            else:
-                holes.append(hole)
-        if holes and sum(holes[-1]) == self.end:
-            self.end = holes.pop()[0]
-        self.holes = holes
+        holes = self.holes
+        at = bisect(holes, (offset, size))
+        if at < len(holes) and offset + size == holes[at][0]:
+            size += holes.pop(at)[1]
+        if at and sum(holes[at - 1]) == offset:
+            at -= 1
+            offset, before = holes.pop(at)
+            size += before
+        if offset + size == self.end:
+            self.end = offset
+        else:
+            holes.insert(at, (offset, size))
 
     def state(self) -> State:
         """What is in use now."""
@@ -58,13 +64,22 @@ class Room:
 
     def run(self, steps: str, sizes: dict[str, int]) -> None:
         """Do all `steps` of one layer; what has no size is not there."""
-        for step in steps.split():
-            what, name = step[0], step[1:]
-            if ">" in step:
-                old, new = step.split(">")
-                if old in self.used:
-                    self.used[new] = self.used.pop(old)
-            elif what == "-" and name in self.used:
-                self.give(name)
-            elif what != "-" and sizes.get(name) and name not in self.used:
-                self.take(name, sizes[name])
+        for what, name, new in _parsed(steps):
+            if new:
+                if name in self.used:
+                    self.used[new] = self.used.pop(name)
+            elif what == "-":
+                if name in self.used:
+                    self.give(name)
+            elif name not in self.used and (size := sizes.get(name)):
+                self.take(name, size)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(steps: str) -> list[tuple[str, str, str]]:
+    """Each step: what is done, with which name, and what that is called from then on."""
+    found = []
+    for step in steps.split():
+        old, _, new = step.partition(">")
+        found.append((step[0], old if new else step[1:], new))
+    return found
