@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from tests import making
@@ -99,7 +99,12 @@ class FakeRunning:
 
 
 def prepare(
-    ref: str | None, *, context: int | None = None, say: Callable[[str], None] = print, **_: Any
+    ref: str | None,
+    *,
+    context: int | None = None,
+    polite: bool = False,
+    say: Callable[[str], None] = print,
+    **_: Any,
 ) -> Prepared:
     """Any name is a model but `nonesuch`."""
     if ref == "nonesuch":
@@ -107,14 +112,16 @@ def prepare(
     name = ref or "fake"
     known = Provenance("local", "here", "", "0" * 64, 1, "Apache-2.0")
     installed = Installed(name, f"/models/{name}.Q4_1.gguf", (), known, adopted=False)
-    return Prepared(installed, cast(Any, None), plan_of(name), Sampling(), name)
+    plan = replace(plan_of(name), polite=polite)
+    return Prepared(installed, cast(Any, None), plan, Sampling(), name)
 
 
 @asynccontextmanager
 async def launched(prepared: Prepared) -> AsyncIterator[Launched]:
     """A running fake; `STARTED` on stderr tells a test how often one was started."""
     if os.environ.get("FAKE_TELLS"):
-        print("STARTED", prepared.installed.ref, file=sys.stderr, flush=True)
+        how = "politely" if prepared.plan.polite else ""
+        print("STARTED", prepared.installed.ref, how, file=sys.stderr, flush=True)
     running = FakeRunning(prepared.plan)
     try:
         yield Launched(

@@ -86,6 +86,11 @@ def test_nothing_to_say_starts_no_engine() -> None:
     assert "STARTED" not in chat(lines="/help\n/exit\nnever read\n", FAKE_TELLS="1").stderr
 
 
+def test_polite_reaches_the_engine() -> None:
+    assert "STARTED fake politely" in chat("--polite", lines="hello\n", FAKE_TELLS="1").stderr
+    assert "politely" not in chat(lines="hello\n", FAKE_TELLS="1").stderr
+
+
 def test_list_search_resume_delete() -> None:
     chat("-s", "Be brief.", lines="about llamas\n")
     chat(lines="about\u3000alpacas\nand more\n")

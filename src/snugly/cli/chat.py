@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -19,6 +19,14 @@ from snugly.history.search import search as search_history
 LISTED = 50
 
 
+class _Room(NamedTuple):
+    """What the model may take."""
+
+    context: int | None
+    kv: str | None
+    polite: bool
+
+
 def chat(
     *,
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
@@ -28,6 +36,7 @@ def chat(
     temperature: Annotated[float | None, Parameter(validator=Number(gte=0, lte=2))] = None,
     seed: int | None = None,
     max_tokens: Annotated[int | None, Parameter(validator=Number(gt=0))] = None,
+    polite: Annotated[bool, Parameter(negative="")] = False,
     resume: Annotated[int | bool, Parameter(negative="", show_default=False)] = False,
     list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
     search: str | None = None,
@@ -55,6 +64,8 @@ def chat(
         Makes the same conversation come out the same.
     max_tokens
         Longest answer, in tokens.
+    polite
+        Take half of the threads, with low priority: on a battery, beside other work.
     resume
         Go on with conversation ID; without an ID with the last one.
     list_
@@ -77,7 +88,8 @@ def chat(
         elif delete is not None:
             note(f"Deleted conversation {delete}: {conversations.delete(db, delete)}")
         else:
-            _talk(db, model, system, (context, kv), Sampling(temperature, seed, max_tokens), resume)
+            sampling = Sampling(temperature, seed, max_tokens)
+            _talk(db, model, system, _Room(context, kv, polite), sampling, resume)
 
 
 def _list(db: Database, words: str | None, as_json: bool) -> None:
@@ -97,7 +109,7 @@ def _talk(
     db: Database,
     model: str | None,
     system: str | None,
-    room: tuple[int | None, str | None],
+    room: _Room,
     sampling: Sampling,
     resume: int | bool,
 ) -> None:
@@ -111,14 +123,17 @@ def _talk(
     if hasattr(sys.stdout, "reconfigure"):
         # A terminal that knows no emoji must not end the conversation.
         sys.stdout.reconfigure(errors="replace")
-    context, kv = room
-    kv_type = kv.upper() if kv else None
     kept = None
     if resume is not False:
         kept = conversations.load(db, _last(db) if resume is True else resume)
     seat = Seat(
         lambda ref: launch.prepare(
-            ref, context=context, kv_type=kv_type, say=note, progress=shown()
+            ref,
+            context=room.context,
+            kv_type=room.kv and room.kv.upper(),
+            polite=room.polite,
+            say=note,
+            progress=shown(),
         ),
         lambda prepared: launch.launched(prepared),
         model or (kept.model if kept else None),

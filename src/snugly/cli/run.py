@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +20,6 @@ from snugly.cli.render import note, print_json, visible
 from snugly.engine.beside import Beside
 from snugly.engine.launch import Prepared, launched, prepare
 from snugly.errors import EngineError, SnuglyError
-from snugly.plan.polite import politely
 
 
 def run(
@@ -80,9 +78,7 @@ def run(
     files = [(path.name, file_text(path)) for path in file or []]
     text = compose(prompt, piped_text(), files)
     turns = ([Message("system", system)] if system else []) + [Message("user", text)]
-    ready = _prepare(model, context, kv)
-    if polite:
-        ready = replace(ready, plan=politely(ready.plan, "that was asked for"))
+    ready = _prepare(model, context, kv, polite)
     advised = ready.sampling
     request = ChatRequest(
         tuple(turns),
@@ -100,11 +96,13 @@ def run(
         note(stats_text(heard))
 
 
-def _prepare(model: str | None, context: int | None, kv: str | None) -> Prepared:
+def _prepare(model: str | None, context: int | None, kv: str | None, polite: bool) -> Prepared:
     from snugly.cli.progress import shown
 
-    kv_type = kv.upper() if kv else None
-    return prepare(model, context=context, kv_type=kv_type, say=note, progress=shown(), begun=BEGUN)
+    return prepare(
+        model, context=context, kv_type=kv.upper() if kv else None, polite=polite, say=note,
+        progress=shown(), begun=BEGUN,
+    )  # fmt: skip
 
 
 async def _answer(ready: Prepared, request: ChatRequest, quiet: bool) -> Heard:

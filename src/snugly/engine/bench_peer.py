@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from snugly.engine.bench import Answer, Asks
+from snugly.engine.native import NATIVE_WORKER
 from snugly.engine.native_found import find
 from snugly.engine.process import engine_environment
 from snugly.errors import EngineError, UserError
@@ -82,11 +83,9 @@ async def _llama_server(model_path: str, settings: Settings) -> AsyncIterator[st
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [found.path, "--model", model_path, "--host", "127.0.0.1", "--port", str(port)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=peer_environment(dict(os.environ)),
-    )  # fmt: skip
+    process = _spawned(
+        [found.path, "--model", model_path, "--host", "127.0.0.1", "--port", str(port)]
+    )
     try:
         url = f"http://127.0.0.1:{port}"
         await _healthy(process, url, time.monotonic() + settings.engine_start_seconds)
@@ -97,6 +96,23 @@ async def _llama_server(model_path: str, settings: Settings) -> AsyncIterator[st
             await asyncio.to_thread(process.wait, 10)
         process.kill()
         await asyncio.to_thread(process.wait)
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _spawned(command: list[str]) -> "subprocess.Popen[bytes]":
+    """The peer's process; where there are POSIX's signals it dies with us, however we die."""
+    dies_with_us = os.name == "posix"
+    process = subprocess.Popen(
+        [*NATIVE_WORKER, str(os.getpid())] if dies_with_us else command,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=peer_environment(dict(os.environ)),
+    )  # fmt: skip
+    if dies_with_us:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({"command": command, "environment": {}}).encode() + b"\n")
+        process.stdin.flush()
+    return process
 
 
 def peer_environment(environment: dict[str, str]) -> dict[str, str]:

@@ -94,6 +94,7 @@ def prepare(
     *,
     context: int | None = None,
     kv_type: str | None = None,
+    polite: bool = False,
     say: Say = _silent,
     progress: Progress | None = None,
     begun: Clock | None = None,
@@ -101,11 +102,13 @@ def prepare(
     """Find the model that `ref` names, fetching it when it is not here, and plan it.
 
     None means the best installed model for this machine, or the embedded default when
-    nothing is installed. Blocks; call it outside the event loop, so that Ctrl-C works.
+    nothing is installed. `polite`: as the setting `polite = "on"`. Blocks; call it outside the
+    event loop, so that Ctrl-C works.
 
     Raises: UserError, UnknownModel, BadModelFile, DoesNotFit, DownloadError, EngineError.
     """
     config, need = settings(), Need(context=context, kv_type=kv_type)
+    config = replace(config, polite="on") if polite else config
     check_cache(need)
     store = Store(config.store)
     machine = measured_machine(config, begun)

@@ -24,7 +24,7 @@ from snugly.plan.memory import CHECKPOINTS
 from snugly.plan.types import EngineFacts, Plan
 from snugly.settings import Settings
 
-_WORKER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("native_worker.py")))
+NATIVE_WORKER = (sys.executable, "-I", "-S", str(Path(__file__).with_name("native_worker.py")))
 
 
 def facts(machine: Machine, native: Native | None) -> EngineFacts:
@@ -70,7 +70,7 @@ class NativeLlama:
             "environment": _environment(plan, address),
             "polite": plan.polite,
         }
-        process = NativeProcess(_WORKER, address)
+        process = NativeProcess(NATIVE_WORKER, address)
         return await started(
             plan, process, config, self.start_seconds, self.silence_seconds, writes, memory
         )

@@ -56,6 +56,19 @@ def test_what_a_file_is_for_stands_in_its_header(
         prepare(path)
 
 
+def test_a_polite_plan_says_so_once_whoever_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file(tmp_path, "chat", gguf_bytes())
+    assert not prepare(path).plan.polite
+    assert prepare(path, polite=True).plan.polite
+    monkeypatch.setenv("SNUGLY_POLITE", "on")
+    settings.cache_clear()
+    plan = prepare(path, polite=True).plan
+    halved = [words for words in plan.why if words.startswith("Half of the threads")]
+    assert len(halved) == 1
+
+
 def test_a_name_of_the_catalogue_is_for_what_it_says_there() -> None:
     assert usual_task(["qwen3-embedding"]) == "embed"
     assert usual_task(["smollm2"]) == "chat"
