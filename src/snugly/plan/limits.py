@@ -111,7 +111,8 @@ class Limits:
         prices = [[prices_of(one, repack, True) for repack in (True, False)] for one in used]
         self._best = _Cheapest([price for pair in prices for price in pair])
         self._ram = _Cheapest(prices[0])
-        self._gpu_bytes = sum(box.budgets[1:]) if len(box.budgets) > 1 else None
+        rooms = [max(0, budget - box.engine.device_bytes) for budget in box.budgets[1:]]
+        self._gpu_bytes = sum(rooms) if rooms else None
         self._stages = max(1, len(box.pools) - 1)  # GPUs that work on different micro-batches
         # One GPU is never quicker with more micro-batches: none of what they take is negative.
         self._ubatches = UBATCHES if self._stages > 1 else UBATCHES[:1]
