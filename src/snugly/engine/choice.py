@@ -2,12 +2,14 @@
 
 import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 
 from snugly.engine.native_found import look_at
 from snugly.engine.registry import ENGINES, NATIVE
 from snugly.errors import UserError
+from snugly.model import sidecar
 from snugly.settings import config_file
 
 
@@ -45,9 +47,9 @@ def write(values: dict[str, str]) -> None:
             text = with_value(text, key, value)
         tomllib.loads(text)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        file = path.resolve()  # it may be a link into a folder of settings that is shared
+        mode = stat.S_IMODE(file.stat().st_mode) if file.exists() else 0o644
+        sidecar.write_text(file, text, mode)
     except (OSError, ValueError) as error:
         raise UserError(f"The settings file {path} cannot be changed.", f"{error}.") from error
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from snugly.errors import EngineError
+from snugly.model import sidecar
 from snugly.settings import Settings
 
 SERVER = "llama-server.exe" if os.name == "nt" else "llama-server"
@@ -187,11 +188,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _keep(path: Path, data: dict[str, Any]) -> None:
     """Write all at once; a cache that cannot be written is no reason to stop."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(data), encoding="utf-8")
-        os.replace(temporary, path)
+        sidecar.write_text(path, json.dumps(data), lasting=False)
 
 
 def described(native: Native) -> dict[str, object]:

@@ -203,6 +203,21 @@ def test_a_choice_changes_one_line_of_the_settings(before: str, after: str) -> N
     assert with_value(before, "engine", "native") == after
 
 
+def test_a_choice_leaves_a_settings_file_the_link_and_the_secret_that_it_is(
+    tmp_path: Path,
+) -> None:
+    shared = tmp_path / "dotfiles.toml"
+    shared.write_text("# mine\n")
+    shared.chmod(0o600)
+    config_file().parent.mkdir(parents=True, exist_ok=True)
+    config_file().unlink(missing_ok=True)
+    config_file().symlink_to(shared)
+    choose("native", tmp_path)
+    assert config_file().is_symlink()
+    assert shared.read_text() == 'engine = "native"\n# mine\n'
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o600
+
+
 def test_a_path_is_chosen_with_its_engine(tmp_path: Path) -> None:
     path = server(tmp_path / 'odd "name"', NEW)
     config_file().write_text("serve_port = 99\n")
