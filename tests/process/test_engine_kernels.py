@@ -176,6 +176,60 @@ int main(void) {
     return wrong;
 }
 """
+LOOKS = """
+#include <vector>
+#include "snugly_looks.h"
+static void check(int d, int n, int kind, int count) {
+    const int stride = 2 * d + 32, first = n > 20 ? 7 : 0;  // of other heads, between the places
+    std::vector<float> q(count * d), out(count * d, NAN), most(count, NAN), sum(count, NAN);
+    std::vector<ggml_half> k(n * stride), v(n * stride), mask(count * n);
+    for (auto & x : q) x = 0.05f * (any(100) - 50);
+    for (auto & x : k) x = half(0.05f * (any(100) - 50));
+    for (auto & x : v) x = half(0.1f * (any(100) - 50));
+    for (auto & x : mask) x = half(kind == 1 ? 0.0f : kind == 2 && any(3) || kind == 3 ? -INFINITY : -0.1f * any(9));
+    if (kind == 2) for (int c = 0; c < count; ++c) mask[c * n + n / 2] = half(0.0f);
+    for (int i = 0; i < n && kind; ++i) {
+        bool any_sees = false;
+        for (int c = 0; c < count; ++c) any_sees |= !std::isinf(_cvtsh_ss(mask[c * n + i]));
+        for (int j = 0; j < d && !any_sees; ++j) k[i * stride + j] = v[i * stride + j] = half(NAN);
+    }
+    snugly::Look looks[snugly::kLooks];
+    for (int c = 0; c < count; ++c)
+        looks[c] = {&q[c * d], kind ? &mask[c * n] : nullptr, 0.5f, &most[c], &sum[c], &out[c * d]};
+    const int part = n > 20 ? 40 : n;  // the rest goes on from there
+    for (int at = first; at < n; at = at < part ? part : n)
+        if (!snugly::looked(d, looks, count, (const char *) k.data(), 2 * stride, (const char *) v.data(), 2 * stride,
+                            0.125f, at, at < part ? part : n, at > first)) wrong = 1;
+    for (int c = 0; c < count; ++c) {
+        double top = -INFINITY, all = 0;
+        std::vector<double> score(n, -INFINITY), should(d), size(d, 1e-3);
+        for (int i = first; i < n; ++i) {
+            if (kind && std::isinf(_cvtsh_ss(mask[c * n + i]))) continue;
+            score[i] = kind ? 0.5 * _cvtsh_ss(mask[c * n + i]) : 0;
+            for (int j = 0; j < d; ++j) score[i] += 0.125 * q[c * d + j] * _cvtsh_ss(k[i * stride + j]);
+            top = fmax(top, score[i]);
+        }
+        if (kind == 3) {
+            if (!std::isinf(most[c]) || sum[c] != 0) wrong = 2;
+            for (int j = 0; j < d; ++j) if (out[c * d + j] != 0) wrong = 3;
+            continue;
+        }
+        for (int i = first; i < n; ++i) if (!std::isinf(score[i])) {
+            const double weight = exp(score[i] - top);
+            all += weight;
+            for (int j = 0; j < d; ++j) { const double one = weight * _cvtsh_ss(v[i * stride + j]); should[j] += one; size[j] += fabs(one); }
+        }
+        same("largest", most[c], top, 1 + fabs(top)); same("sum", sum[c], all, all);
+        for (int j = 0; j < d; ++j) same("value", out[c * d + j], should[j], size[j]);
+    }
+}
+int main() {
+    for (int d : {64, 80, 96, 128, 256}) for (int n : {1, 15, 16, 100}) for (int kind = 0; kind < 4; ++kind)
+        for (int count : {1, 3, 8}) check(d, n, kind, count);
+    if (snugly::looked(72, nullptr, 0, nullptr, 0, nullptr, 0, 1.0f, 0, 0, false)) wrong = 4;
+    return wrong;
+}
+"""
 FLAGS = ("-O1", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mf16c", "-mfma")
 
 
@@ -187,7 +241,9 @@ def can() -> bool:
 
 
 @pytest.mark.skipif(not can(), reason="no compiler, or no AVX-512 VNNI here")
-@pytest.mark.parametrize(("name", "text"), [("panels.cpp", PANELS), ("rows.c", ROWS)])
+@pytest.mark.parametrize(
+    ("name", "text"), [("panels.cpp", PANELS), ("rows.c", ROWS), ("looks.cpp", LOOKS)]
+)
 def test_products_are_the_plain_sums(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(BLOCKS + text)
     compiler = "c++" if name.endswith("cpp") else "cc"

@@ -1,9 +1,9 @@
 """Products of our own that are compiled into llama.cpp, for processors with AVX-512 VNNI.
 
 llama.cpp multiplies Q4_1, Q5_1 and others row by row, whatever the length of the prompt, Q4_K that
-was stored for writing at 0.6 of what it does otherwise, and single rows of K-quants by AVX2. What
-is in `kernels/` does each more quickly where the processor can, and is nothing at all elsewhere:
-the compiler leaves it out.
+was stored for writing at 0.6 of what it does otherwise, and single rows of K-quants by AVX2; and a
+token looks back at one place of the cache after another. What is in `kernels/` does each more
+quickly where the processor can, and is nothing at all elsewhere: the compiler leaves it out.
 """
 
 import hashlib
@@ -69,11 +69,52 @@ PLACES = (
     ),
     _row("q4_K"),
     _row("q6_K"),
+    Place(
+        "ops.cpp",
+        "static void ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n"
+        "        const ggml_compute_params * params,\n        ggml_tensor * dst,\n"
+        "        int ir0, int ir1,\n",
+        '#include "snugly_looks.h"\n\n',
+        after=False,
+    ),
+    Place(
+        "ops.cpp",
+        "        for (int64_t ic = ic_start; ic < ic_end; ++ic) {\n"
+        "            const float mv = mp ? slope*GGML_CPU_FP16_TO_FP32(mp[ic]) : 0.0f;\n"
+        "            if (mv == -INFINITY) {\n                continue;\n            }\n\n"
+        "            float s; // KQ value\n",
+        "#ifdef SNUGLY_LOOKS\n"
+        "        const snugly::Look look = {pq, mp, slope, &M, &S, VKQ32};\n"
+        "        const bool is_done = k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&\n"
+        "            DK == DV && logit_softcap == 0.0f && snugly::looked(\n"
+        "                DK, &look, 1, (const char *) k->data + ik2*nbk2 + ik3*nbk3, nbk1,\n"
+        "                (const char *) v->data + iv2*nbv2 + iv3*nbv3, nbv1, scale,\n"
+        "                ic_start, ic_end, false);\n"
+        "        if (!is_done)\n#endif\n",
+        after=False,
+    ),
+    Place(
+        "ops.cpp",
+        "        if (v->type == GGML_TYPE_F16) {\n"
+        "            for (int64_t d = 0; d < DV; ++d) {\n"
+        "                VKQ32[d] = GGML_CPU_FP16_TO_FP32(VKQ16[d]);\n",
+        "#ifdef SNUGLY_LOOKS\n        if (!is_done)\n#endif\n",
+        after=False,
+    ),
+    Place(
+        "ops.cpp",
+        "            for (int64_t q_head = 0; q_head < neq2; q_head++) {\n"
+        "                ggml_compute_forward_flash_attn_ext_f16_one_chunk(\n",
+        '#include "snugly_looks_of_one_token.h"\n',
+        after=False,
+    ),
 )
 _FILES = (
     ("snugly_panels.h", "llamafile"),
     ("snugly_repacked.h", "llamafile"),
     ("snugly_rows.h", "arch/x86"),
+    ("snugly_looks.h", "."),
+    ("snugly_looks_of_one_token.h", "."),
 )
 
 
