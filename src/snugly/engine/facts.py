@@ -94,10 +94,13 @@ def repacks(architecture: str, instructions: Sequence[str]) -> frozenset[str]:
 
 
 def native_facts(machine: Machine, backend: str) -> EngineFacts:
-    """What the planner must know of a llama-server of this machine."""
+    """What the planner must know of a llama-server of this machine.
+
+    `machine --measure` times the wheel's kernels (`machine.kernels`), compiled for any AVX2.
+    """
     cpu = machine.cpu
     known = repacks(cpu.architecture.or_else(""), cpu.instructions.or_else(()))
-    return on_gpus(EngineFacts(NATIVE, _NATIVE_CODE_BYTES, known), backend)
+    return on_gpus(EngineFacts(NATIVE, _NATIVE_CODE_BYTES, known, is_timed=False), backend)
 
 
 def openvino_facts() -> EngineFacts:

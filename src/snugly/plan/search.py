@@ -121,7 +121,7 @@ def _best_at(
     best: Fit | None = None
     reached: tuple[float, ...] = ()
     for setup in setups(context, need, bool(box.engine.repacks)):
-        if best is not None and not setup.repack and not _repacks(box, best):
+        if best is not None and not setup.repack and not _may_gain(box, best):
             continue
         if best and most and reached >= most_key(most.anywhere, best, setup, need, task):
             continue
@@ -141,7 +141,16 @@ def _nothing_gained(box: Box, fit: Fit) -> bool:
     Without the second copy of the weights prompts may go in faster: that is tried.
     """
     whole = len(box.pools) == 1 or _all_on_gpus(fit)
-    return whole and not (fit.setup.repack and _repacks(box, fit))
+    return whole and not (fit.setup.repack and _may_gain(box, fit))
+
+
+def _may_gain(box: Box, fit: Fit) -> bool:
+    """Whether it could be quicker without a second copy of weights that there is room for.
+
+    What was timed of another engine's kernels cannot tell: this one makes the copy for a reason.
+    """
+    elsewhere = not box.engine.is_timed and any(one.kernels for one in box.processors)
+    return _repacks(box, fit) and not elsewhere
 
 
 def _all_on_gpus(fit: Fit) -> bool:

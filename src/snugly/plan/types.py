@@ -43,6 +43,9 @@ class EngineFacts:
     device_bytes: int = 0  # on each GPU before any model: its context, kernels, work space
     device_ram_bytes: int = 0  # in RAM for each GPU: the driver's share of our process
     gateway_bytes: int = 0  # our own process beside the engine's
+    # Whether kernels that were timed on the machine are those that it computes with, and not only
+    # much like them: then they tell whether the copy is the faster way here.
+    is_timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
