@@ -77,7 +77,8 @@ def source_of(main: str) -> bytes:
     files = dict.fromkeys(place.file for place in PLACES)
     places = {file: "".join(p.line for p in PLACES if p.file == file) for file in files}
     # The first row's place begins as the place of the include does.
-    places["arch/x86/quants.c"] = "".join(p.line for p in PLACES[-2:])
+    rows = [p.line for p in PLACES if p.file == "arch/x86/quants.c" and p.after]
+    places["arch/x86/quants.c"] = "".join(rows)
     with_places = {f"{cpu}/{file}": text for file, text in places.items()}
     return tar({**with_places, f"{inside}/CMakeLists.txt": CMAKE, f"{inside}/main.cpp": main,
                 f"{inside}/models/large.gguf": "not needed", "elsewhere/x": "x"})  # fmt: skip
