@@ -9,22 +9,25 @@
 #include <thread>
 #include <vector>
 
-#if defined(__AVX512VNNI__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+#endif
+
+#if defined(__AVX512VNNI__)
 static const char * name = "AVX-512 VNNI";
 typedef __m512i wide;
 static const int products = 64;
 static wide ones() { return _mm512_set1_epi8(1); }
 static wide add(wide sum, wide a, wide b) { return _mm512_dpbusd_epi32(sum, a, b); }
 #elif defined(__AVXVNNI__)
-#include <immintrin.h>
 static const char * name = "AVX VNNI";
 typedef __m256i wide;
 static const int products = 32;
 static wide ones() { return _mm256_set1_epi8(1); }
 static wide add(wide sum, wide a, wide b) { return _mm256_dpbusd_avx_epi32(sum, a, b); }
 #elif defined(__AVX2__)
-#include <immintrin.h>
 static const char * name = "AVX2";
 typedef __m256i wide;
 static const int products = 32;
@@ -34,7 +37,6 @@ static wide add(wide sum, wide a, wide b) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
-#include <arm_neon.h>
 static const char * name = "NEON with dot products";
 typedef int32x4_t wide;
 static const int products = 16;

@@ -74,7 +74,7 @@ def test_a_value_of_the_right_type_is_held_to_its_bounds_and_choices(key: str, v
 
 
 def test_what_is_right_as_it_stands_is_taken_without_pydantic() -> None:
-    """It takes 70 ms to import: a third of what a person waits for `snugly plan`."""
+    """It takes 70 ms to import: a quarter of what a person waits for `snugly plan`."""
     write('engine = "native"\nserve_port = 80\nfollow_load = false\nllama_server = "/x/server"\n')
     program = (
         "import sys; from snugly.settings import settings; s = settings();"

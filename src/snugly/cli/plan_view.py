@@ -114,7 +114,7 @@ def print_one(seen: Outlook, fit: Fit) -> None:
     out.print("         " + "  ".join(_parts(fit.uses)), markup=False)
     for line in _speed(fit, seen.found.task):
         out.print(line, markup=False)
-    for reason in list(reasons(seen.box, fit))[_pools_used(fit) :]:
+    for reason in list(reasons(seen.box, fit, seen.found.need))[_pools_used(fit) :]:
         out.print(reason, markup=False)
     out.print(f"The longest context that fits is {seen.longest(fit):,} tokens.", markup=False)
 

@@ -214,7 +214,7 @@ def _planned(installed: Installed, machine: Machine, need: Need) -> Prepared:
     if fit is None:
         raise refusal(rejected(box, candidate, need))
     fit = stretched(box, fit, need, taught)
-    plan = plan_of(box, fit, installed.path)
+    plan = plan_of(box, fit, installed.path, need)
     way = Way(box, fit, machine)
     return Prepared(installed, spec, plan, advised(installed), installed.ref, way)
 

@@ -12,7 +12,7 @@ from snugly.plan.box import Box, box_of
 from snugly.plan.candidates import candidate_of
 from snugly.plan.memory import CACHE_TYPES, pool_uses
 from snugly.plan.remedy import refusal, rejected
-from snugly.plan.search import best_way
+from snugly.plan.search import best_way, within
 from snugly.plan.setups import LEAST_CONTEXT as LEAST_CONTEXT
 from snugly.plan.setups import UBATCHES
 from snugly.plan.speed_learning import NOTHING_LEARNT, Corrections
@@ -43,7 +43,7 @@ def choose(
     fit = best_way(box, candidate, need, learned)
     if fit is None:
         return rejected(box, candidate, need)
-    return plan_of(box, stretched(box, fit, need, learned), spec.path)
+    return plan_of(box, stretched(box, fit, need, learned), spec.path, need)
 
 
 def _build(spec: ModelSpec) -> Build:
@@ -118,7 +118,7 @@ def stretched(box: Box, fit: Fit, need: Need, learned: Corrections = NOTHING_LEA
     return fit
 
 
-def plan_of(box: Box, fit: Fit, path: str) -> Plan:
+def plan_of(box: Box, fit: Fit, path: str, need: Need) -> Plan:
     """What the engine needs to run it this way, and why this way."""
     on_gpu = sum(fit.placement.gpu_layers)
     return Plan(
@@ -134,12 +134,12 @@ def plan_of(box: Box, fit: Fit, path: str) -> Plan:
         reserves=box.reserves,
         estimate=Estimate(fit.uses),
         speed=fit.speed,
-        why=tuple(reasons(box, fit)),
+        why=tuple(reasons(box, fit, need)),
         experts_until=spread(fit.placement, len(fit.candidate.build.layers)).experts_until,
     )
 
 
-def reasons(box: Box, fit: Fit) -> Iterator[str]:
+def reasons(box: Box, fit: Fit, need: Need) -> Iterator[str]:
     """Why the plan is as it is, a sentence each."""
     build, setup = fit.candidate.build, fit.setup
     for pool, use in zip(box.pools, fit.uses, strict=True):
@@ -158,11 +158,9 @@ def reasons(box: Box, fit: Fit) -> Iterator[str]:
     if setup.ubatch != UBATCHES[0]:
         yield f"Prompts go in by {setup.ubatch} tokens at a time, to save memory."
     if not setup.repack and box.engine.repacks:
-        copied = pool_uses(
-            build, replace(setup, repack=True), fit.placement, box.pools, box.engine
-        )[0]
-        fits = copied.total_bytes <= box.budgets[0]
-        why = "is slower here, by what was timed" if fits else "would not fit"
+        copy = replace(setup, repack=True)
+        uses = pool_uses(build, copy, fit.placement, box.pools, box.engine)
+        why = "is predicted to be slower here" if within(uses, box, need) else "would not fit"
         yield f"Weights stay as they are in the file: a copy laid out for speed {why}."
     if box.unused:
         yield (f"{box.unused} is not used: the engine {box.engine.name} here computes on the CPU.")

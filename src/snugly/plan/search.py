@@ -181,13 +181,14 @@ def place(
         for placement, uses in placements(
             candidate.build, setup, box.budgets, box.engine, pools=box.pools, gpus=gpus
         ):
-            if _within(uses, box, need):
+            if within(uses, box, need):
                 yield placement, uses
     except ValueError:  # a head is no whole number of the type's blocks
         return
 
 
-def _within(uses: tuple[PoolUse, ...], box: Box, need: Need) -> bool:
+def within(uses: tuple[PoolUse, ...], box: Box, need: Need) -> bool:
+    """Whether every pool holds its share, and all together stay within what may be taken."""
     sizes = [use.total_bytes for use in uses]
     if need.budget_bytes is not None and sum(sizes) > need.budget_bytes:
         return False
